@@ -1,0 +1,67 @@
+# Everything goes through .venv, which the first target that needs it makes.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV  := .venv
+PY    := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+# The first of these that is at least 3.11 and can make a virtual environment; PYTHON=... overrides.
+PYTHON  ?=
+PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
+USABLE  := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+
+HOURS ?=
+# A cell that has not come back an hour after the run's own ceiling has lost its kernel's reply.
+CELL_TIMEOUT = $(shell awk 'BEGIN { print int(3600 * ("$(HOURS)" + 1)) }')
+
+.PHONY: help setup lab00 test test-long notebooks lab lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## make .venv with everything the labs and the tests need
+
+$(STAMP): pyproject.toml constraints.txt
+	@if ! $(PY) -c '$(USABLE)' 2>/dev/null; then \
+	  for python in $(PYTHONS) none; do $$python -c '$(USABLE)' 2>/dev/null && break; done; \
+	  if [ $$python = none ]; then \
+	    echo "make: none of '$(PYTHONS)' is Python 3.11 or newer with the venv module: install one, or name it with PYTHON=/path/to/python" >&2; exit 1; \
+	  fi; \
+	  $$python -m venv --clear $(VENV) || exit 1; \
+	fi
+	@echo "Installing into $(VENV): some minutes the first time (README, \"Set-up\")"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,dev]'
+	@touch $@
+
+lab00: $(STAMP) ## train a model on real text and leave its notebook in papermill_runs/ (HOURS=0.5 for longer)
+	@test -f notebooks/lab00.ipynb || { echo "make: notebooks/lab00.ipynb is missing: run 'make notebooks'" >&2; exit 1; }
+	@mkdir -p papermill_runs
+	cd notebooks && ../$(VENV)/bin/papermill lab00.ipynb ../papermill_runs/lab00.ipynb \
+	  -k python3 $(if $(HOURS),-p hours $(HOURS)) \
+	  --log-output --no-progress-bar --autosave-cell-every 5 --execution-timeout $(CELL_TIMEOUT)
+	@echo "Executed notebook: papermill_runs/lab00.ipynb   Run: experiments/X1-pretraining/"
+
+test: $(STAMP) ## run every test that CI runs
+	@$(PY) tests/run_groups.py
+
+test-long: $(STAMP) ## run them with their long versions
+	@$(PY) tests/run_groups.py --long
+
+notebooks: $(STAMP) ## build and execute every notebook from notebooks/src/
+	@$(PY) notebooks/build.py
+
+lab: $(STAMP) ## open JupyterLab on the notebooks
+	@$(VENV)/bin/jupyter lab --notebook-dir=notebooks
+
+lint: $(STAMP) ## check style, and that no built notebook differs from its source
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) notebooks/build.py --check
+
+format: $(STAMP) ## format the code
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+clean: ## remove caches and build folders, never .venv or a run
+	@rm -rf build .cache .pytest_cache .ruff_cache .hypothesis
+	@find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -print0 | xargs -0 rm -rf
