@@ -1,0 +1,16 @@
+"""Checkpoints that survive kills, bit rot and full disks, and the export to Hugging Face."""
+
+from x1lib.checkpoint.files import CheckpointError, NoSpaceError, NoSuchStepError
+from x1lib.checkpoint.store import Checkpoint, list_steps, load_latest, pin, pins, save
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "NoSpaceError",
+    "NoSuchStepError",
+    "list_steps",
+    "load_latest",
+    "pin",
+    "pins",
+    "save",
+]
