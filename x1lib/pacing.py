@@ -1,0 +1,153 @@
+"""From `hours` to steps: the learning-rate schedule, and the clock that shapes it.
+
+A run in hours becomes a run in steps. Throughput is measured once, the schedule decided from it and
+written down; where the machine drifts, the schedule is decided again, as a logged event that a
+resumed run replays instead of deciding anew. In `steps` or `tokens` the clock decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from x1lib import X1Error
+
+SECONDS_PER_HOUR = 3600.0
+TARGET = 0.97  # of the time left: aim here, so that a slow last stretch still ends inside
+TOLERANCE = 0.02  # decide again when the forecast misses the aim by more than this share
+
+
+class PacingError(X1Error, ValueError):
+    """A ceiling in hours that leaves no time to train."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Warm-up, constant, cooldown (WSD), as a pure function of the step.
+
+    knots: (step, progress) pairs; progress through the cooldown is linear between them, 0 at the
+    first and 1 at the last, where the run ends. A cooldown that is decided again half-way gets
+    another knot, so what was already trained keeps its learning rate.
+    """
+
+    warmup_steps: int
+    knots: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def of(cls, total_steps: int, warmup: float, cooldown: float, min_warmup: int = 100):
+        """Schedule total_steps: warmup and cooldown are fractions of them.
+
+        Warm-up has at least min_warmup steps where that is under a tenth of the run.
+        """
+        warmup_steps = round(warmup * total_steps)
+        if warmup > 0:
+            warmup_steps = max(warmup_steps, min(min_warmup, total_steps // 10))
+        start = min(total_steps, max(warmup_steps, round((1 - cooldown) * total_steps)))
+        return cls(warmup_steps, ((start, 0.0), (total_steps, 1.0)))
+
+    @property
+    def cooldown_start(self) -> int:
+        return self.knots[0][0]
+
+    @property
+    def total_steps(self) -> int:
+        return self.knots[-1][0]
+
+    def progress(self, step: int) -> float:
+        """How far through the cooldown the run is at this step: 0 before it, 1 at the end."""
+        if step <= self.cooldown_start:
+            return 0.0
+        for (a, p), (b, q) in zip(self.knots, self.knots[1:], strict=False):
+            if step < b:
+                return p + (q - p) * (step - a) / (b - a)
+        return 1.0
+
+    def multiplier(self, step: int) -> float:
+        """The learning rate of this step as a share of the peak.
+
+        Linear warm-up; cooldown 1 - sqrt(progress) to zero (Haegele et al. 2024, arXiv 2405.18392).
+        """
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        return 1.0 - math.sqrt(self.progress(step))
+
+    def phase(self, step: int) -> str:
+        if step < self.warmup_steps:
+            return "warmup"
+        return "cooldown" if step >= self.cooldown_start else "constant"
+
+    def ending_at(self, step: int, total_steps: int, cooldown: float) -> Schedule:
+        """The same schedule up to `step`, with its end moved to total_steps."""
+        if step > self.cooldown_start:
+            kept = tuple(k for k in self.knots if k[0] < step)
+            return Schedule(
+                self.warmup_steps, (*kept, (step, self.progress(step)), (total_steps, 1.0))
+            )
+        start = max(step, self.warmup_steps, round((1 - cooldown) * total_steps))
+        return Schedule(self.warmup_steps, ((min(start, total_steps), 0.0), (total_steps, 1.0)))
+
+
+class Pace:
+    """Holds a run inside its ceiling of wall-clock hours.
+
+    hours: the ceiling over all segments. used_seconds: what earlier segments took. started_at:
+    when this segment began, on `clock`. reserve_seconds: kept for the last evaluation and export.
+    """
+
+    def __init__(
+        self,
+        hours: float,
+        *,
+        cooldown: float,
+        used_seconds: float = 0.0,
+        started_at: float | None = None,
+        reserve_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.ceiling_seconds = hours * SECONDS_PER_HOUR
+        self.cooldown = cooldown
+        self.reserve_seconds = reserve_seconds
+        self._clock = clock
+        self._origin = (clock() if started_at is None else started_at) - used_seconds
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Wall-clock used so far, earlier segments included."""
+        return self._clock() - self._origin
+
+    @property
+    def seconds_left(self) -> float:
+        """Time left for training steps: the ceiling less what is used and what is kept."""
+        return self.ceiling_seconds - self.reserve_seconds - self.elapsed_seconds
+
+    def steps_left(self, step_seconds: float) -> int:
+        """How many more steps fit, at the measured seconds a step."""
+        return max(0, int(TARGET * self.seconds_left / step_seconds))
+
+    def first_total(self, step_seconds: float) -> int:
+        """Steps that the whole run can hold; raises PacingError when that is none."""
+        total = self.steps_left(step_seconds)
+        if total < 1:
+            raise PacingError(
+                f"{self.ceiling_seconds:.0f} s leave no time for a step of {step_seconds:.1f} s"
+                f" after {self.elapsed_seconds:.0f} s of start-up and {self.reserve_seconds:.0f} s"
+                " kept for evaluation and export; give more hours or a smaller shape"
+            )
+        return total
+
+    def review(
+        self, step: int, schedule: Schedule, step_seconds: float, max_steps: int | None = None
+    ) -> Schedule | None:
+        """Return a new schedule when the forecast misses the aim, else None.
+
+        step_seconds: a recent mean. max_steps: an upper bound in steps (a token target).
+        """
+        fits = step + self.steps_left(step_seconds)
+        if max_steps is not None:
+            fits = min(fits, max_steps)
+        planned = schedule.total_steps - step
+        if abs(fits - schedule.total_steps) <= max(1, TOLERANCE * planned):
+            return None
+        return schedule.ending_at(step, max(fits, step + 1), self.cooldown)
