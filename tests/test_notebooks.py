@@ -1,0 +1,242 @@
+"""Every notebook holds its source's cells and real outputs; every lab runs and leaves its files."""
+
+import importlib.util
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import nbformat
+import pytest
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+spec = importlib.util.spec_from_file_location("build_notebooks", NOTEBOOKS / "build.py")
+build_notebooks = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build_notebooks)
+
+NAMES = sorted(build_notebooks.sources().keys() | build_notebooks.built().keys())
+BUILT = build_notebooks.built()
+NO_NOTEBOOK = "there is no notebook yet: nothing was compared and nothing was run"
+
+
+# What is committed
+
+
+@pytest.mark.skipif(not NAMES, reason=NO_NOTEBOOK)
+def test_every_notebook_is_what_its_source_says():
+    assert build_notebooks.differences() == []
+
+
+@pytest.mark.skipif(not BUILT, reason=NO_NOTEBOOK)
+@pytest.mark.parametrize("name", BUILT)
+def test_a_built_notebook_may_be_published(name):
+    assert build_notebooks.refusals(nbformat.read(BUILT[name], as_version=4)) == []
+
+
+@pytest.mark.skipif(not BUILT, reason=NO_NOTEBOOK)
+@pytest.mark.parametrize("name", BUILT)
+def test_a_built_notebook_was_run_from_top_to_bottom(name):
+    code = [c for c in nbformat.read(BUILT[name], as_version=4).cells if c.cell_type == "code"]
+    code = [cell for cell in code if cell.source.strip()]
+    assert code, "a notebook of this course computes something"
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert any(cell.outputs for cell in code), "the outputs were stripped"
+    bare = [
+        cell.source
+        for cell in code
+        if "nbval-check-output" in cell.metadata.get("tags", []) and not cell.outputs
+    ]
+    assert bare == [], "nbval compares nothing where an output was stripped"
+
+
+# Labs, at a size of seconds
+
+
+class Check(Protocol):
+    def __call__(self, notebook: nbformat.NotebookNode, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Lab:
+    """How the test runs a lab; `{folder}` in a parameter becomes a fresh folder of the test."""
+
+    parameters: dict[str, object]
+    check: Check
+
+
+def check_lab00(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """The run left what the course promises, and the numbers in it can be true."""
+    run = folder / "run"
+    manifest = json.loads((run / "manifest.json").read_text())
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if row.get("loss") is not None]
+    assert len(losses) >= 2 and all(math.isfinite(loss) for loss in losses)
+    assert losses[-1] < losses[0], "it learned nothing"
+    assert manifest["tokens"] > 0
+    assert (run / "loss-curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (run / "checkpoint" / "model.safetensors").stat().st_size > 1_000_000
+    assert json.loads((run / "checkpoint" / "config.json").read_text())["architectures"]
+
+
+LABS = {
+    "lab00": Lab({"hours": 0.008, "out": "{folder}/run"}, check_lab00),
+}
+
+
+@pytest.mark.skipif(not any(name.startswith("lab") for name in NAMES), reason=NO_NOTEBOOK)
+def test_every_lab_has_a_row_here():
+    labs = {name for name in NAMES if name.startswith("lab")}
+    assert labs <= LABS.keys(), "say how the test runs the new lab and what it must leave"
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_a_lab_runs_and_leaves_its_files(name, tmp_path, monkeypatch):
+    if name not in build_notebooks.sources():
+        pytest.skip(f"{name} has no source yet: it was not run")
+    lab = LABS[name]
+    # The paths of this test's folder are in the outputs, rightly: this one is not published.
+    monkeypatch.setattr(build_notebooks, "machine_paths", list)
+    parameters = {
+        key: value.format(folder=tmp_path) if isinstance(value, str) else value
+        for key, value in lab.parameters.items()
+    }
+    path = build_notebooks.build(name, parameters=parameters, out=tmp_path)
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    assert all(cell.execution_count for cell in code), "a cell was not reached"
+    lab.check(notebook, tmp_path)
+
+
+# The build tool itself, on notebooks of its own
+
+SCRIPT = """# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A demonstration
+
+# %% tags=["parameters"]
+width = 2
+
+# %% tags=["nbval-check-output"]
+for part in ("one", "two"):
+    print(part, flush=True)
+width * 21
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of notebooks with one source, and attempts kept out of the repository."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "demo.py").write_text(SCRIPT)
+    monkeypatch.setattr(build_notebooks, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(build_notebooks, "ATTEMPTS", tmp_path / "attempts")
+    return tmp_path
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_build_has_outputs_and_is_the_same_twice(folder):
+    path = build_notebooks.build("demo", folder)
+    first = path.read_text()
+    notebook = nbformat.reads(first, as_version=4)
+    assert notebook.cells[2].outputs[0].text == "one\ntwo\n"
+    assert notebook.cells[2].outputs[1].data["text/plain"] == "42"
+    assert notebook.metadata.keys() == {"kernelspec", "language_info"}
+    assert build_notebooks.differences(folder) == []
+    build_notebooks.build("demo", folder)
+    assert path.read_text() == first
+
+
+def test_an_edit_without_execution_keeps_the_outputs(folder):
+    path = build_notebooks.build("demo", folder)
+    rewrite(folder / "src" / "demo.py", "# # A demonstration", "# # Another title")
+    build_notebooks.build("demo", folder, execute=False)
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.cells[0].source == "# Another title"
+    assert notebook.cells[2].outputs[1].data["text/plain"] == "42"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cell"),
+    [
+        ("A demonstration", "An example", "cell 1: its text"),
+        ('"parameters"', '"constants"', "cell 2: its tags"),
+        ("# %% [markdown]\n# # A", "# %%\n# # A", "cell 1: its type"),
+        ("width * 21\n", "width * 21\n\n# %%\nwidth\n", "cell 4: the source has 4 cells"),
+    ],
+)
+def test_drift_is_found_and_the_cell_named(folder, old, new, cell):
+    build_notebooks.build("demo", folder, execute=False)
+    assert build_notebooks.differences(folder) == []
+    rewrite(folder / "src" / "demo.py", old, new)
+    (found,) = build_notebooks.differences(folder)
+    assert found.startswith(f"demo: {cell}")
+
+
+def test_orphans_on_either_side_are_found(folder):
+    assert build_notebooks.differences(folder) == ["demo: it has no built notebook"]
+    build_notebooks.build("demo", folder, execute=False)
+    (folder / "src" / "demo.py").unlink()
+    assert build_notebooks.differences(folder) == ["demo: it has no source in src/"]
+
+
+def test_pairing_metadata_is_found(folder):
+    path = build_notebooks.build("demo", folder, execute=False)
+    rewrite(
+        path, '"metadata": {\n  "kernelspec"', '"metadata": {\n  "jupytext": {},\n  "kernelspec"'
+    )
+    (found,) = build_notebooks.differences(folder)
+    assert "pairing metadata" in found
+
+
+def test_a_failing_notebook_is_refused_and_the_old_one_stays(folder):
+    path = build_notebooks.build("demo", folder, execute=False)
+    before = path.read_text()
+    rewrite(folder / "src" / "demo.py", "width * 21", "width / 0")
+    with pytest.raises(build_notebooks.BuildError, match="ZeroDivisionError"):
+        build_notebooks.build("demo", folder)
+    assert path.read_text() == before
+
+
+def test_parameters_need_another_folder_and_change_the_result(folder):
+    with pytest.raises(build_notebooks.BuildError, match="another folder"):
+        build_notebooks.build("demo", folder, parameters={"width": 3})
+    path = build_notebooks.build("demo", folder, parameters={"width": 3}, out=folder / "out")
+    cells = nbformat.read(path, as_version=4).cells
+    assert cells[-1].outputs[-1].data["text/plain"] == "63"
+
+
+def cell_with(output: dict) -> nbformat.NotebookNode:
+    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.from_dict(output)])
+    return build_notebooks.tidy(nbformat.v4.new_notebook(cells=[cell]))
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ({"output_type": "error", "ename": "E", "evalue": "", "traceback": []}, "an error"),
+        ({"output_type": "stream", "name": "stdout", "text": f"{NOTEBOOKS}/x"}, "this machine"),
+        ({"output_type": "stream", "name": "stdout", "text": f"{Path.home()}/x"}, "this machine"),
+        ({"output_type": "stream", "name": "stdout", "text": "x" * 500_000}, "more than 500,000"),
+    ],
+)
+def test_what_must_not_be_published_is_refused(output, reason):
+    harmless = {"output_type": "stream", "name": "stdout", "text": "x"}
+    assert build_notebooks.refusals(cell_with(harmless)) == []
+    assert any(reason in each for each in build_notebooks.refusals(cell_with(output)))
