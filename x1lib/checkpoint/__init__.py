@@ -1,5 +1,6 @@
 """Checkpoints that survive kills, bit rot and full disks, and the export to Hugging Face."""
 
+from x1lib.checkpoint.export import export_hf
 from x1lib.checkpoint.files import CheckpointError, NoSpaceError, NoSuchStepError
 from x1lib.checkpoint.store import Checkpoint, list_steps, load_latest, pin, pins, save
 
@@ -8,6 +9,7 @@ __all__ = [
     "CheckpointError",
     "NoSpaceError",
     "NoSuchStepError",
+    "export_hf",
     "list_steps",
     "load_latest",
     "pin",

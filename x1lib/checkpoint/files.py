@@ -14,7 +14,12 @@ import torch
 
 from x1lib import X1Error
 
-NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}  # disk, file-size limit, quota
+NO_SPACE = {  # errno -> what to do about it
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "raise the quota or delete files of yours",
+    errno.EFBIG: "raise the file-size limit (ulimit -f)",
+}
+UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1))
 UNSEAL_ERRORS = (ValueError, KeyError, TypeError, AttributeError)  # what damaged JSON leads to
 CHUNK_BYTES = (
     8 << 20
@@ -178,8 +183,8 @@ def discard(path, log):
         log(f"could not delete {path} ({error}); going on, the next save tries again")
 
 
-def fsync_folder(path):
-    """Flush a folder's names to the disk, so that a rename in it outlives a power cut."""
+def fsync_path(path):
+    """Flush a file, or a folder's names, to the disk: a rename then outlives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -203,16 +208,21 @@ def make_folder(path):
 
 def write_error(error, what, folder, needed_bytes):
     """The named error for an OSError met while writing `what` into `folder`."""
-    if error.errno not in NO_SPACE_ERRNOS:
+    if error.errno not in NO_SPACE:
         return CheckpointError(
             f"cannot write {what} in {folder} ({error}); what was there is untouched: "
             "make the folder writable and start again."
         )
     try:
-        free = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free"
+        free = f"{_readable(shutil.disk_usage(folder).free)} are free on the disk"
     except OSError:
-        free = "how much is free cannot be read"
+        free = "what is free on the disk cannot be read"
     return NoSpaceError(
-        f"no space for {what} in {folder} ({error.strerror}): it needs {needed_bytes / 1e6:,.1f} "
-        f"MB and {free}; what was there is untouched: free some space there and start again."
+        f"no space for {what} in {folder} ({error.strerror}): it needs {_readable(needed_bytes)}, "
+        f"{free}; what was there is untouched: {NO_SPACE[error.errno]} and start again."
     )
+
+
+def _readable(n_bytes):
+    unit, size = next((u, s) for u, s in UNITS if n_bytes >= s or s == 1)
+    return f"{n_bytes / size:,.4g} {unit}"

@@ -16,7 +16,7 @@ from x1lib.checkpoint.files import (
     aside,
     discard,
     file_sha256,
-    fsync_folder,
+    fsync_path,
     leftovers,
     make_folder,
     seal,
@@ -88,7 +88,7 @@ def save(folder, step, tensors, state, *, keep_last=2, milestone=False, log=prin
     for path in leftovers(folder, rf"{_FOLDER.pattern}|{re.escape(PINS)}"):
         discard(path, log)
     if milestone:  # before the folder exists: no kill can leave it there without its mark
-        _add_pin(folder, step, MILESTONE)
+        _add_pin(folder, step, MILESTONE, log)
     path = step_path(folder, step)
     if not (path.is_dir() and _is_valid(path)):
         _write(path, step, tensors, state_bytes, log)
@@ -108,12 +108,12 @@ def _write(path, step, tensors, state_bytes, log):
             files[name] = write_tensors(temporary / name, group)
         sealed = seal({"format": FORMAT, "step": step, "files": files})
         write_bytes(temporary / CHECKSUMS, sealed)
-        fsync_folder(temporary)
+        fsync_path(temporary)
         damaged = aside(path, "old")
         if path.exists():  # save() found it damaged
             os.rename(path, damaged)
         os.rename(temporary, path)
-        fsync_folder(folder)
+        fsync_path(folder)
     except BaseException as error:
         if temporary.exists():
             discard(temporary, log)
@@ -154,15 +154,15 @@ def load_latest(folder, *, step=None, log=print):
     return None
 
 
-def pin(folder, step, reason):
+def pin(folder, step, reason, *, log=print):
     """Keep the checkpoint of `step` for good, and say why; survives restarts.
 
-    Raises NoSuchStepError when it is not there.
+    Raises NoSuchStepError when it is not there, NoSpaceError and CheckpointError as `save` does.
     """
     steps = list_steps(folder)
     if step not in steps:
         raise _no_such_step(folder, step, steps)
-    _add_pin(Path(folder), step, reason)
+    _add_pin(Path(folder), step, reason, log)
 
 
 def pins(folder):
@@ -179,7 +179,7 @@ def pins(folder):
         ) from error
 
 
-def _add_pin(folder, step, reason):
+def _add_pin(folder, step, reason, log):
     kept = pins(folder)
     if reason in kept.get(step, []):
         return
@@ -190,9 +190,10 @@ def _add_pin(folder, step, reason):
     try:
         write_bytes(temporary, data)
         os.replace(temporary, path)
-        fsync_folder(folder)
+        fsync_path(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            discard(temporary, log)
         raise write_error(error, f"the pin of step {step}", folder, len(data)) from error
 
 
