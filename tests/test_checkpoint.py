@@ -87,6 +87,13 @@ def test_a_tensor_of_several_chunks_is_hashed_and_written_whole(tmp_path, monkey
     assert torch.equal(load_latest(tmp_path).tensors["model"]["w"], values)
 
 
+def test_loaded_tensors_can_be_trained_on_in_place(tmp_path):
+    """They may be a memory map of the file: writing to them must not reach it."""
+    save_steps(tmp_path, 1)
+    load_latest(tmp_path).tensors["model"]["w"].mul_(2)
+    assert torch.equal(load_latest(tmp_path).tensors["model"]["w"], tensors_of(1)["model"]["w"])
+
+
 def test_all_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
     """A power cut cannot be made here; the order of the calls that guard against it can be seen."""
     events, real_fsync, real_rename = [], os.fsync, os.rename
