@@ -29,6 +29,7 @@ LAYERS = [
     ("budget_guard", "watchdog"),
     ("pacing",),
     ("runtime",),
+    ("settings",),
     ("train",),
     ("launch",),
     ("postmortem",),
