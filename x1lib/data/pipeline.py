@@ -5,7 +5,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,8 @@ from x1lib.data.tokenizer import Tokenizer, load_tokenizer
 
 # Small enough that a partial last block and the shuffle inside a block cost nothing on 6M tokens.
 DEFAULT_BLOCK_TOKENS = 2**20
-# Texts tokenised in one call: enough to keep the cores busy, little enough for memory.
-BATCH_DOCUMENTS = 256
+# Text tokenised at once: enough to keep the cores busy, little enough for memory.
+BATCH_CHARACTERS = 2**20
 
 
 def data_root(root=None) -> Path:
@@ -84,11 +83,10 @@ class _Preparation:
     def __init__(self, folder: Path, header: dict, origin: Source, words: Tokenizer, log):
         self.folder, self.header, self.words, self.log = folder, header, words, log
         self.began = time.monotonic()
-        for leftover in folder.glob("*.tmp"):
-            leftover.unlink()
         with writer.named_os_errors(folder):
+            for leftover in folder.glob("*.tmp"):
+                leftover.unlink()
             self.spool = Spool(origin, folder, log)
-        self.spooled = self.said = time.monotonic()
 
     def run(self) -> None:
         index = self._kept() or self._started()
@@ -112,8 +110,8 @@ class _Preparation:
     def _started(self) -> dict:
         heldout = {}
         for name, numbers in self.spool.heldout.items():
-            ids = [t for text in self._encoded(numbers) for t in text]
-            tokens = np.array(ids, dtype=self.header["dtype"])
+            dtype = self.header["dtype"]
+            tokens = np.concatenate([np.array(ids, dtype) for ids in self._encoded(numbers)])
             entry = writer.write_tokens(self.folder, f"heldout-{name}.npy", tokens)
             n_bytes = self.spool.bytes_of(numbers)
             heldout[name] = {**entry, "n_bytes": n_bytes, "n_documents": len(numbers)}
@@ -134,7 +132,9 @@ class _Preparation:
             index = read_index(self.folder)
             for entry in index["heldout"].values():
                 self._same(index, entry)
-        except ShardError:
+        except ShardError as error:
+            if (self.folder / writer.INDEX).exists():
+                self.log(f"{error}: starting again")
             return None
         for i, entry in enumerate(index["blocks"]):
             try:
@@ -152,35 +152,44 @@ class _Preparation:
 
     def _encoded(self, numbers: np.ndarray) -> Iterator[list[int]]:
         """Token ids of each document, `<|endoftext|>` before it."""
-        texts = self.spool.texts(numbers)
-        while batch := list(islice(texts, BATCH_DOCUMENTS)):
-            for ids in self.words.encode_batch(batch):
-                yield [self.words.eot_id, *ids]
+        batch, size = [], 0
+        for text in self.spool.texts(numbers):
+            batch.append(text)
+            size += len(text)
+            if size >= BATCH_CHARACTERS:
+                yield from self._with_eot(batch)
+                batch, size = [], 0
+        yield from self._with_eot(batch)
+
+    def _with_eot(self, texts: list[str]) -> Iterator[list[int]]:
+        for ids in self.words.encode_batch(texts):
+            yield [self.words.eot_id, *ids]
 
     def _blocks(self, document: int, offset: int) -> Iterator[tuple[np.ndarray, list[int]]]:
         """Blocks from a place on, each with the place (document, token in it) where it ends."""
+        self.began_blocks = self.said = time.monotonic()
         size, dtype = self.header["block_tokens"], self.header["dtype"]
         block = np.empty(size, dtype)
         filled = 0
         numbers = self.spool.training
-        for document, ids in enumerate(self._encoded(numbers[document:]), document):
+        for i, ids in enumerate(self._encoded(numbers[document:]), document):
             ids = np.array(ids, dtype)
             while offset < len(ids):
                 part = ids[offset : offset + size - filled]
                 block[filled : filled + len(part)] = part
                 filled, offset = filled + len(part), offset + len(part)
                 if filled == size:
-                    yield block, [document, offset]
+                    yield block, [i, offset]
                     filled = 0
             offset = 0
-            self._progress(document + 1, len(numbers))
+            self._progress(i + 1, len(numbers))
         if filled:
             yield block[:filled], [len(numbers), 0]
 
     def _progress(self, done: int, total: int) -> None:
         if time.monotonic() - self.said >= 1.0:
             self.said = time.monotonic()
-            left = (self.said - self.spooled) * (total - done) / done
+            left = (self.said - self.began_blocks) * (total - done) / done
             self.log(f"tokenised {done:,} of {total:,} documents, about {left:.0f} s left")
 
     def _tell(self, index: dict) -> None:

@@ -139,8 +139,8 @@ class Shards:
             raise ShardError(f"sample {sample} does not exist; samples count from 0")
         if not self.complete and sample >= n:
             raise DataNotReady(
-                f"sample {sample} is not written yet, {n} of {seq_len} tokens are; wait for the "
-                "writer and call refresh()"
+                f"sample {sample} is not written yet, only {n} windows of {seq_len} tokens are; "
+                "wait for the writer and call refresh()"
             )
         return divmod(sample, n)
 
@@ -167,7 +167,7 @@ class Shards:
         """
         if batch_size < 1:
             raise ShardError(f"batch_size is {batch_size}; give 1 or more")
-        first, last = int(first_sample), int(first_sample) + batch_size - 1
+        first, last, seed = int(first_sample), int(first_sample) + batch_size - 1, int(seed)
         self._epoch_and_place(last, seq_len)
         numbers = np.arange(first, last + 1, dtype=np.int64)
         if len(skip):
@@ -198,7 +198,7 @@ class Shards:
 
     def _replacement(self, sample: int, seq_len: int, seed: int, skip) -> int:
         edges = self._sample_edges(seq_len)
-        epoch, place = self._epoch_and_place(sample, seq_len)
+        _, place = self._epoch_and_place(sample, seq_len)
         n = edges[bisect_right(edges, place)]
         base, start = sample - place, probe(seed, sample, n)
         for step in range(n):
@@ -249,7 +249,7 @@ class Shards:
         return self.blocks[n - 1]["chain"] if n else writer.first_link(self.index)
 
     def verify(self) -> None:
-        """Read every file whole: size, dtype, sha256, hash chain, and ids below vocab_size.
+        """Read every file whole: size, dtype, ids below vocab_size, sha256 and hash chain.
 
         Raises ShardError naming the first file that is wrong.
         """

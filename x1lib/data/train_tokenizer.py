@@ -1,4 +1,4 @@
-"""Train the small tokeniser on the embedded training documents: `python -m x1lib.data.train_tokenizer`.
+"""Train the small tokeniser: `python -m x1lib.data.train_tokenizer`.
 
 The shipped assets/bpe4096.json is this command's output, which does not depend on the machine.
 """

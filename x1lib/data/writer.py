@@ -12,6 +12,7 @@ import numpy as np
 from x1lib.data.errors import DataError
 
 FORMAT = "x1-shards"
+# Raised whenever the same text would give other bytes: order, hold-out, cutting, tokens, layout.
 VERSION = 1
 INDEX = "index.json"
 # What identifies the token stream; the hash chain over blocks starts from these.
