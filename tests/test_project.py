@@ -30,6 +30,8 @@ LAYERS = [
     ("pacing",),
     ("runtime",),
     ("settings",),
+    ("planning",),
+    ("session",),
     ("train",),
     ("launch",),
     ("postmortem",),
