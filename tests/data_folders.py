@@ -1,0 +1,64 @@
+"""Small folders of shards and small texts for the tests of the data layer."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from x1lib.data import writer
+
+WORDS = "the sea was calm and no wind moved over old grey stones while gulls slept 17 times".split()
+
+
+def write_folder(folder: Path, blocks, *, complete=True, vocab_size=60_000, block_tokens=1_000):
+    """A folder as the pipeline writes it, from arrays of tokens; an old one is written over."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dtype = writer.token_dtype(vocab_size)
+    index = {
+        "format": writer.FORMAT,
+        "version": writer.VERSION,
+        "source": "made-up",
+        "source_sha256": "0" * 64,
+        "tokenizer": "bytes",
+        "tokenizer_sha256": "0" * 64,
+        "vocab_size": vocab_size,
+        "eot_id": 0,
+        "dtype": dtype.name,
+        "block_tokens": block_tokens,
+        "n_documents": 1,
+        "n_bytes": 0,
+        "complete": complete,
+        "heldout": {},
+        "blocks": [],
+    }
+    entry = writer.write_tokens(folder, "heldout-documents.npy", np.arange(50).astype(dtype))
+    index["heldout"]["documents"] = {**entry, "n_bytes": 50, "n_documents": 1}
+    chain = writer.first_link(index)
+    for i, block in enumerate(blocks):
+        entry = writer.write_tokens(folder, f"block-{i:05d}.npy", np.asarray(block).astype(dtype))
+        chain = writer.next_link(chain, entry["sha256"])
+        index["blocks"].append({**entry, "n_bytes": 0, "chain": chain, "next": [i, 0]})
+    writer.write_index(folder, index)
+    return folder
+
+
+def distinct_blocks(*sizes: int) -> list[np.ndarray]:
+    """Blocks in which no token repeats, so that a token names its place."""
+    edges = np.cumsum([0, *sizes])
+    return [np.arange(a, b) for a, b in zip(edges[:-1], edges[1:])]
+
+
+def write_jsonl(path: Path, n_documents: int, *, seed=0, sources=("made-up",)) -> Path:
+    """Documents of random words with ids, 50 to 300 words each."""
+    rng = np.random.default_rng(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(n_documents):
+            text = " ".join(rng.choice(WORDS, rng.integers(50, 300)))
+            record = {"id": f"d{i}", "source": sources[i % len(sources)], "text": f"{i}: {text}"}
+            file.write(json.dumps(record) + "\n")
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a prepared folder but the lock, by name."""
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != ".lock"}
