@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,7 +62,8 @@ def prepare(
         "block_tokens": block_tokens,
     }
     identity = hashlib.sha256(json.dumps(header).encode()).hexdigest()[:10]
-    folder = data_root(root) / f"{origin.name}-{words.name}-{block_tokens}-{identity}"
+    stem = re.sub(r"[^\w.]+", "_", origin.name)
+    folder = data_root(root) / f"{stem}-{words.name}-{block_tokens}-{identity}"
     if _is_ready(folder):
         return folder
     with writer.folder_lock(folder, log):

@@ -98,5 +98,12 @@ def write_index(folder: Path, index: dict) -> None:
 def write_tokens(folder: Path, file_name: str, tokens: np.ndarray) -> dict:
     """Write one file of tokens (.npy, which names its dtype) and return its index entry."""
     path = folder / file_name
-    write_atomically(path, lambda file: np.lib.format.write_array(file, tokens, version=(1, 0)))
+
+    def write(file) -> None:
+        # numpy's own writer hides why a write failed
+        form = np.lib.format
+        form.write_array_header_1_0(file, form.header_data_from_array_1_0(tokens))
+        file.write(np.ascontiguousarray(tokens).data)
+
+    write_atomically(path, write)
     return {"file": file_name, "n_tokens": len(tokens), "sha256": file_sha256(path)}
