@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -109,6 +110,7 @@ class Pace:
         self.ceiling_seconds = hours * SECONDS_PER_HOUR
         self.cooldown = cooldown
         self.reserve_seconds = reserve_seconds
+        self._marks: deque[tuple[int, float]] = deque(maxlen=6)
         self._clock = clock
         self._origin = (clock() if started_at is None else started_at) - used_seconds
 
@@ -121,6 +123,18 @@ class Pace:
     def seconds_left(self) -> float:
         """Time left for training steps: the ceiling less what is used and what is kept."""
         return self.ceiling_seconds - self.reserve_seconds - self.elapsed_seconds
+
+    def mark(self, step: int) -> None:
+        """Note when this step was reached; the last six notes give the recent speed."""
+        self._marks.append((step, self.elapsed_seconds))
+
+    @property
+    def recent_step_seconds(self) -> float | None:
+        """Seconds a step over the recent notes, evaluations and saves included; None for none."""
+        if len(self._marks) < 2 or self._marks[-1][0] == self._marks[0][0]:
+            return None
+        (first, start), (last, end) = self._marks[0], self._marks[-1]
+        return (end - start) / (last - first)
 
     def steps_left(self, step_seconds: float) -> int:
         """How many more steps fit, at the measured seconds a step."""
@@ -138,12 +152,15 @@ class Pace:
         return total
 
     def review(
-        self, step: int, schedule: Schedule, step_seconds: float, max_steps: int | None = None
+        self, step: int, schedule: Schedule, max_steps: int | None = None
     ) -> Schedule | None:
-        """Return a new schedule when the forecast misses the aim, else None.
+        """Return a new schedule when the forecast at the recent speed misses the aim, else None.
 
-        step_seconds: a recent mean. max_steps: an upper bound in steps (a token target).
+        max_steps: an upper bound in steps (a token target).
         """
+        step_seconds = self.recent_step_seconds
+        if step_seconds is None:
+            return None
         fits = step + self.steps_left(step_seconds)
         if max_steps is not None:
             fits = min(fits, max_steps)

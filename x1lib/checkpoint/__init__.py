@@ -3,6 +3,7 @@
 from x1lib.checkpoint.export import export_hf
 from x1lib.checkpoint.files import CheckpointError, NoSpaceError, NoSuchStepError
 from x1lib.checkpoint.store import Checkpoint, list_steps, load_latest, pin, pins, save
+from x1lib.checkpoint.training import restore_training, training_tensors
 
 __all__ = [
     "Checkpoint",
@@ -14,5 +15,7 @@ __all__ = [
     "load_latest",
     "pin",
     "pins",
+    "restore_training",
     "save",
+    "training_tensors",
 ]

@@ -52,6 +52,8 @@ class CheckpointError(X1Error):
 class NoSpaceError(CheckpointError):
     """The disk, the quota or the file-size limit ended a write; what was there before is whole."""
 
+    exit_code = 74  # EX_IOERR, as in x1lib.runtime
+
 
 class NoSuchStepError(CheckpointError):
     """The step asked for has no checkpoint."""

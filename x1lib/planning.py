@@ -1,0 +1,117 @@
+"""What a run derives from its size before step 0: batch, steps, learning rate, schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from x1lib.pacing import Schedule
+
+# The share of peak that a first guess of a run's tokens assumes; a probe replaces it at once.
+ASSUMED_MFU = {"cuda": 0.40, "mps": 0.15, "cpu": 0.20}
+BATCH_FACTOR, BATCH_EXPONENT = 0.58, 0.571
+MIN_SEQUENCES = 8  # a smaller batch leaves the matrix products too thin to be worth a step
+
+
+def step_law_lr(n_body: int, n_tokens: float) -> float:
+    """Peak learning rate by Step Law (Li et al. 2025, arXiv 2503.04715), N without embeddings.
+
+    Doubt: fitted on models of 60M to 1B parameters; below, it is an extrapolation.
+    """
+    return 1.79 * n_body**-0.713 * n_tokens**0.307
+
+
+def step_law_batch_tokens(n_tokens: float) -> float:
+    """Tokens a step by Step Law, the same source; fitted on batches above 250k tokens."""
+    return BATCH_FACTOR * n_tokens**BATCH_EXPONENT
+
+
+def tokens_of_steps(n_steps: int) -> float:
+    """Tokens D of a run of n_steps whose batch is Step Law's own: D = steps x 0.58 D^0.571."""
+    return (BATCH_FACTOR * n_steps) ** (1 / (1 - BATCH_EXPONENT))
+
+
+def split_batch(n_sequences: float, limit: int, exact: bool) -> tuple[int, int]:
+    """Return (sequences a step, sequences a forward pass); the second divides the first.
+
+    limit: the most sequences that one pass may hold. exact: keep n_sequences, else round it so
+    that passes are full.
+    """
+    batch = max(1, round(n_sequences)) if exact else max(MIN_SEQUENCES, round(n_sequences))
+    if not exact and batch > limit:
+        batch = round(batch / limit) * limit
+    return batch, largest_divisor(batch, limit)
+
+
+def largest_divisor(n: int, limit: int) -> int:
+    """The largest divisor of n that is at most limit (and at least 1)."""
+    return next(d for d in range(max(1, min(n, limit)), 0, -1) if n % d == 0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is derived at the start of a run and kept to its end."""
+
+    batch_size: int  # sequences a step
+    micro_batch: int  # sequences a forward pass; divides batch_size
+    lr: float  # peak
+    reference_lr: float  # Step Law's, which weight decay is counted in
+    schedule: Schedule
+    step_bound: int | None  # the most steps that tokens or steps allow, however long the hours
+    eval_every: int  # steps
+    checkpoint_every: int  # steps
+
+    @classmethod
+    def from_json(cls, values: dict) -> Plan:
+        """The plan that `dataclasses.asdict` and JSON made these values of."""
+        schedule = values["schedule"]
+        knots = tuple((int(step), float(progress)) for step, progress in schedule["knots"])
+        return cls(**{**values, "schedule": Schedule(schedule["warmup_steps"], knots)})
+
+
+def derive(
+    config,
+    *,
+    n_body: int,
+    guess_tokens: float,
+    micro_limit: int,
+    steps_in_time: Callable[[int, int], tuple[int, int]],
+    parent: Plan | None = None,
+) -> Plan:
+    """Derive the plan of a run from its settings; what a setting gives is taken as given.
+
+    guess_tokens: what the hours hold at the assumed MFU, 0 without hours. micro_limit: sequences
+    that one pass may hold. steps_in_time(batch_size, micro_batch) times real steps and returns how
+    many fit, and the micro-batch that did. parent: the plan of the run that this one branches from, whose derived batch and
+    learning rate it keeps.
+    """
+    c = config
+    # 1. How many tokens, roughly: the batch depends on it, and the exact number on the batch.
+    sizes = [n for n in (c.tokens, guess_tokens, c.steps * c.batch_tokens) if n]
+    if c.steps and not c.batch_tokens:
+        sizes.append(tokens_of_steps(c.steps))
+    # 2. The batch, in whole sequences and whole passes.
+    if parent and not c.batch_tokens:
+        batch, micro = parent.batch_size, parent.micro_batch
+    else:
+        n_sequences = (c.batch_tokens or step_law_batch_tokens(min(sizes))) / c.window
+        batch, micro = split_batch(n_sequences, micro_limit, exact=bool(c.batch_tokens))
+    # 3. The steps: whichever end comes first.
+    ends = [n for n in (c.steps, -(-c.tokens // (batch * c.window))) if n]
+    bound = min(ends, default=None)
+    if c.hours:
+        fits, micro = steps_in_time(batch, micro)
+        ends.append(fits)
+    total = min(ends)
+    # 4. The learning rate for that many tokens.
+    reference = parent.reference_lr if parent else step_law_lr(n_body, total * batch * c.window)
+    return Plan(
+        batch_size=batch,
+        micro_batch=micro,
+        lr=c.lr or (parent.lr if parent else reference),
+        reference_lr=reference,
+        schedule=Schedule.of(total, c.warmup, c.cooldown),
+        step_bound=bound,
+        eval_every=c.eval_every or max(1, total // 10),
+        checkpoint_every=c.checkpoint_every or max(1, total // 20),
+    )

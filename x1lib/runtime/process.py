@@ -1,0 +1,136 @@
+"""The process around the trainer: exit codes, signals, the folder lock, when it began."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from x1lib import X1Error
+from x1lib.runtime.machine import RuntimeRefused
+
+# Exit codes of `python -m x1lib.train`, after sysexits.h where it has a word for it.
+EXIT_FINISHED = 0
+EXIT_REFUSED = 2  # bad settings, bad data, bad checkpoint, a folder in use: nothing was trained
+EXIT_NOT_FINITE = 65  # EX_DATAERR: a loss or gradient was NaN or inf, the optimiser did not step
+EXIT_NO_MEMORY = 71  # EX_OSERR: one sequence does not fit
+EXIT_NO_SPACE = 74  # EX_IOERR: the last checkpoint could not be written
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: SIGTERM or Ctrl-C, state saved: run again to resume
+
+
+class NoMemoryError(X1Error, MemoryError):
+    """Not even one sequence fits into the device's memory."""
+
+    exit_code = EXIT_NO_MEMORY
+
+
+class FolderInUse(X1Error, RuntimeError):
+    """Another trainer holds the run folder."""
+
+
+class Interrupted(BaseException):
+    """SIGTERM or Ctrl-C arrived while no training state was being changed.
+
+    A BaseException, so that no `except Exception` of a library on the way swallows it.
+    """
+
+    exit_code = EXIT_INTERRUPTED
+
+
+class Interrupts:
+    """Turns SIGTERM and Ctrl-C into `Interrupted`, never in the middle of a state change.
+
+    Inside `with interrupts.held():` (an optimiser step, a save) the signal waits for the end of
+    the block; everywhere else, compiling and evaluating included, it is raised at once. After the
+    first one later signals change nothing: the save that it asked for is under way.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._held = 0
+        self._raised = False
+
+    def __enter__(self) -> Interrupts:
+        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.received is None:
+            self.received = signal.Signals(number).name
+        self.check()
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal came and has not been raised yet."""
+        if self.received and not self._held and not self._raised:
+            self._raised = True
+            raise Interrupted(self.received)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+        self.check()
+
+
+class FolderLock:
+    """Lets one trainer at a time write a run folder; a dead trainer's lock frees itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = Path(folder) / "lock"
+
+    def __enter__(self) -> FolderLock:
+        folder = self.path.parent
+        try:
+            folder.mkdir(exist_ok=True)
+            self._file = open(self.path, "a+")
+        except FileNotFoundError as error:
+            raise RuntimeRefused(
+                f"cannot make {folder}: its parent folder is missing; make {folder.parent} first"
+            ) from error
+        except OSError as error:
+            raise RuntimeRefused(
+                f"cannot write to {folder} ({error.strerror}); give --out a writable folder"
+            ) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            self._file.close()
+            raise FolderInUse(
+                f"{folder} is in use by {holder}; wait for it, end it, or give another --out"
+            ) from error
+        self._file.truncate(0)
+        self._file.write(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+        self._file.flush()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._file.close()  # closing drops the lock; the file stays, so nobody locks a ghost
+
+
+def process_started_at() -> float:
+    """When this process began, in seconds on the monotonic clock; importing torch counts too."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        ticks = float(fields[19])  # starttime, in clock ticks since boot (proc(5), field 22)
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.monotonic() - (since_boot - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, AttributeError, IndexError, ValueError):
+        return time.monotonic() - time.process_time()

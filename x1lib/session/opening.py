@@ -1,0 +1,83 @@
+"""Before step 0: the state to go on from, the text and the machine, each refused if it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from x1lib import checkpoint, data, runtime, settings
+from x1lib.settings import ConfigError
+from x1lib.shapes import resolve
+
+
+def own_state(config, log):
+    """The run's newest sound checkpoint, or None in a new folder.
+
+    Raises ConfigError naming a setting that is not the one the run was started with.
+    """
+    saved = checkpoint.load_latest(Path(config.out) / "state", log=log)
+    if saved:
+        for name, (then, now) in settings.differences(saved.state["config"], config).items():
+            raise ConfigError(
+                f"{name} was {then!r} when this run was started and is {now!r} now; ask for"
+                f" {then!r} again, or give another --out with --branch-from {config.out}"
+            )
+    return saved
+
+
+def parent_state(config, log):
+    """The checkpoint that a branch starts from, and its lineage for the manifest.
+
+    Raises ConfigError when branch_from names none.
+    """
+    folder, _, step = config.branch_from.partition("@")
+    if step and not step.isdecimal():
+        raise ConfigError(f"branch_from: step {step!r} is no number; give RUN_FOLDER@STEP")
+    step = int(step) if step else None
+    saved = checkpoint.load_latest(Path(folder) / "state", step=step, log=log)
+    if saved is None:
+        raise ConfigError(f"branch_from: {folder} holds no checkpoint; give a run's folder")
+    changed = settings.differences(saved.state["config"], config)
+    changed.pop("branch_from", None)
+    return saved, {"from": folder, "step": saved.step, "changed": changed}
+
+
+def open_data(config, log):
+    """Return the shards, verified, and their tokeniser; text is prepared where it is not yet."""
+    tokenizer = config.tokenizer
+    if tokenizer == "auto":
+        tokenizer = "bpe4096" if resolve(config).vocab_size == 4096 else "gpt2"
+    prepared = (Path(config.source) / "index.json").exists()
+    folder = config.source if prepared else data.prepare(config.source, tokenizer, log=log)
+    shards = data.Shards(folder)
+    if prepared and config.tokenizer not in ("auto", shards.tokenizer):
+        raise ConfigError(
+            f"tokenizer is {config.tokenizer!r}, but {folder} was made with"
+            f" {shards.tokenizer!r}; ask for that one, or for auto"
+        )
+    shards.verify()
+    return shards, data.load_tokenizer(shards.tokenizer)
+
+
+def check_same_data(shards, stored: dict) -> None:
+    """Raise ShardError unless the blocks that a state was trained on are still the same."""
+    n = stored["blocks"]
+    if n > shards.n_blocks or shards.fingerprint(n) != stored["fingerprint"]:
+        raise data.ShardError(
+            f"the first {n} blocks of {shards.folder} are not those that this run was trained on;"
+            " bring them back, or start again in another --out"
+        )
+
+
+def choose_machine(config, flops_per_token: float, stored: dict | None):
+    """Choose the machine, as in the stored one where there is one; returns it and what changed."""
+    c = config
+    asked = {k: getattr(c, k) for k in ("device", "dtype", "attention", "compile", "threads")}
+    n_tokens = c.tokens or c.steps * (c.batch_tokens or 8 * c.window)
+    asked |= {"deterministic": c.deterministic, "hours": c.hours}
+    asked["total_flops"] = n_tokens * flops_per_token
+    if stored:
+        machine, changes = runtime.choose_machine_again(stored, **asked)
+    else:
+        machine, changes = runtime.choose_machine(**asked), []
+    runtime.make_deterministic(c.deterministic)
+    return machine, changes

@@ -1,0 +1,378 @@
+"""What surrounds the training loop: folder, state, clock, records.
+
+A session is one process's hold on a run folder. It refuses everything that must be refused before
+the first step, and keeps what the loop changes besides weights: step, sample, plan, records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TypeVar
+
+from x1lib import checkpoint, planning, runtime, tracking
+from x1lib.economics import flops_per_token
+from x1lib.pacing import SECONDS_PER_HOUR, Pace, Schedule
+from x1lib.planning import Plan
+from x1lib.sampling import generate
+from x1lib.session import opening
+from x1lib.shapes import count_params, resolve
+
+T = TypeVar("T")
+DISK_BYTES_PER_SEC = 300e6  # a slow rented disk; only the reserve for the last save depends on it
+UNTIMED_STEPS = 3  # of each process: compiling and first touches of memory are no throughput
+PROBE_STEPS, PROBE_TOKENS = 5, 4096
+OPENINGS = ("The ", "It was a ")
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+class Session(contextlib.AbstractContextManager):
+    """Holds a run folder: `with Session(config) as run: ...`.
+
+    .saved is the checkpoint to go on from (the run's own, or the one branched from), or None.
+    Raises ConfigError, DataError, CheckpointError, FolderInUse or RuntimeRefused before step 0.
+    """
+
+    def __init__(self, config, log=print):
+        self.config, self.out, self.log = config, Path(config.out), log
+        self.interrupts = runtime.Interrupts()
+        self._held = contextlib.ExitStack()
+
+    def __enter__(self) -> Session:
+        with self._held:
+            self._held.enter_context(runtime.FolderLock(self.out))
+            self._held.enter_context(self.interrupts)
+            self._open()
+            self._held = self._held.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._held.close()
+
+    def _open(self) -> None:
+        c = self.config
+        self.pace = Pace(
+            c.hours or math.inf,
+            cooldown=c.cooldown,
+            used_seconds=tracking.used_seconds(self.out),
+            started_at=runtime.process_started_at(),
+        )
+        self.saved, self.lineage = opening.own_state(c, self.log), None
+        self.resuming = self.saved is not None
+        if self.resuming:
+            self.lineage = self.saved.state["lineage"]
+        elif c.branch_from:
+            self.saved, self.lineage = opening.parent_state(c, self.log)
+        self.shards, self.tokenizer = opening.open_data(c, self.log)
+        self.token_bytes = self.tokenizer.token_bytes
+        if self.resuming:
+            opening.check_same_data(self.shards, self.saved.state["data"])
+        self.shape = resolve(c, self.shards.vocab_size)
+        self.flops_per_token = flops_per_token(self.shape, c.window)
+        stored = self.saved.state["machine"] if self.resuming else None
+        self.machine, self.changes = opening.choose_machine(c, self.flops_per_token, stored)
+        self.peak_flops, self.peak_source = runtime.peak_flops(self.machine)
+        self.log(self.machine.line())
+        for change in self.changes:
+            self.log(f"note: resumed on other terms, equal within rounding only: {change}")
+        self.step = self.sample = self.first_step = self._steps_here = 0
+        self.skip: list[int] = []
+        self.plan: Plan | None = None
+        self._parent_plan: Plan | None = None
+        self.meter = tracking.Meter()
+        self.metrics = self._held.enter_context(tracking.Run(self.out))
+        self.manifest = tracking.Manifest(self.out)
+
+    # ---- the run as training changes it
+
+    def begin(self, model, optimizer) -> None:
+        """Take up the saved state, if there is one, and record how this process starts."""
+        self._model, self._optimizer = model, optimizer
+        if self.saved:
+            self.step, self.sample = self.saved.step, self.saved.state["sample"]
+            self.skip = self.saved.state["skip"]
+            plan = self.saved.state["plan"]
+            self._parent_plan = Plan.from_json(plan) if plan else None
+            if self.resuming:
+                self.plan = self._parent_plan
+            checkpoint.restore_training(model, optimizer, self.saved.tensors)
+        self.first_step = self.lineage["step"] if self.lineage else 0
+        self.finished = (
+            self.manifest.values.get("status") == "finished"
+            and self.plan is not None
+            and self.step >= self.plan.schedule.total_steps
+        )
+        if self.finished:
+            self.log(f"{self.out} is finished: {self.step:,} steps; its manifest says the rest")
+            return
+        name = "resume" if self.resuming else "start"
+        self.event(name, changes=self.changes, lineage=self.lineage)
+        self.log(f"{name} at step {self.step:,} in {self.out}")
+        self.manifest.update(**self.describe(), status="running")
+
+    def make_plan(self, one_step: Callable[[], object], evaluate: Callable[[int], object]) -> None:
+        """Derive the plan; in hours, `one_step` and `evaluate(n_tokens)` are timed for it."""
+        c = self.config
+        rate = planning.ASSUMED_MFU[self.machine.device] * self.peak_flops / self.flops_per_token
+        limit = runtime.micro_batch_limit(self.machine, self.shape, c.window)
+
+        def steps_in_time(batch_size: int, micro_batch: int) -> tuple[int, int]:
+            return self._probe(batch_size, micro_batch, one_step, evaluate)
+
+        self.plan = planning.derive(
+            c,
+            n_body=count_params(self.shape).body,
+            guess_tokens=rate * SECONDS_PER_HOUR * c.hours,
+            micro_limit=c.micro_batch or limit,
+            steps_in_time=steps_in_time,
+            parent=self._parent_plan,
+        )
+        p = self.plan
+        self.event("plan", **asdict(p))
+        self.log(
+            f"plan: {p.schedule.total_steps:,} steps of {p.batch_size} x {c.window} tokens"
+            f" ({p.micro_batch} sequences a pass), {p.schedule.warmup_steps} of warm-up, cooldown"
+            f" from {p.schedule.cooldown_start:,}, peak lr {p.lr:.2e}"
+        )
+
+    def _probe(self, batch_size, micro_batch, one_step, evaluate) -> tuple[int, int]:
+        """Time real steps at lr 0, which leave the weights alone; then forget their moments."""
+        step, sample = self.step, self.sample
+        self.plan = Plan(batch_size, micro_batch, 0.0, 0.0, Schedule.of(1, 0, 0), None, 1, 1)
+        try:
+            seconds = [_seconds(one_step) for _ in range(PROBE_STEPS)]
+            eval_seconds = min(_seconds(lambda: evaluate(PROBE_TOKENS)) for _ in range(2))
+            micro_batch = self.plan.micro_batch  # smaller, if memory was short
+        finally:
+            self.plan, self.step, self.sample = None, step, sample
+            self._optimizer.state.clear()
+            if self.saved:
+                checkpoint.restore_training(self._model, self._optimizer, self.saved.tensors)
+        heldout = [len(self.shards.heldout(name)) for name in self.shards.heldout_names]
+        probed = sum(min(n, PROBE_TOKENS) for n in heldout)
+        self._reserve(eval_seconds * sum(heldout) / probed)
+        return self.pace.first_total(statistics.median(seconds[1:])), micro_batch
+
+    def _reserve(self, eval_seconds: float) -> None:
+        """Keep wall-clock for what comes after the last step: evaluate, save, export, draw."""
+        disk = 5 * 4 * count_params(self.shape).total / DISK_BYTES_PER_SEC
+        self.pace.reserve_seconds = 1.25 * eval_seconds + disk + 5.0
+        self.event("reserve", seconds=round(self.pace.reserve_seconds, 2))
+
+    def fit_memory(self, params: list, attempt: Callable[[int], T]) -> T:
+        """attempt(micro_batch), with smaller ones, at an equal batch, while memory is short.
+
+        Raises NoMemoryError when one sequence does not fit.
+        """
+        while True:
+            micro = self.plan.micro_batch
+            try:
+                return attempt(micro)
+            except (RuntimeError, MemoryError) as error:
+                if not runtime.is_out_of_memory(error):
+                    raise
+                if micro == 1:
+                    raise runtime.NoMemoryError(
+                        f"one sequence of {self.config.window} tokens does not fit in memory; give"
+                        " a smaller --shape or --seq-len"
+                    ) from error
+            for p in params:
+                p.grad = None
+            smaller = planning.largest_divisor(self.plan.batch_size, micro // 2)
+            self.plan = replace(self.plan, micro_batch=smaller)
+            self.event("micro_batch", was=micro, now=smaller, why="out of memory")
+            self.log(f"out of memory: {smaller} sequences a pass, not {micro}; the batch is equal")
+
+    def stepped(self, seconds: float, **values: float) -> None:
+        """Record a step that took so long; the first ones of a process do not count as speed."""
+        self._steps_here += 1
+        n_tokens = self.plan.batch_size * self.config.window
+        schedule = self.plan.schedule
+        last = self.step >= schedule.total_steps
+        if self._steps_here > UNTIMED_STEPS:
+            self.meter.add(n_tokens, seconds)
+        if self._steps_here == UNTIMED_STEPS:
+            self.pace.mark(self.step)
+        if last or self.step % self.config.log_every == 0:
+            self.metrics.log(
+                "step",
+                step=self.step,
+                tokens=self.sample * self.config.window,
+                **values,
+                phase=schedule.phase(self.step - 1),
+                step_seconds=round(seconds, 6),
+                tokens_per_sec=round(n_tokens / seconds, 1),
+                elapsed_seconds=round(self.pace.elapsed_seconds, 3),
+            )
+        if last or self.meter.line_is_due():
+            self.log(
+                self.meter.line(
+                    self.step,
+                    schedule.total_steps,
+                    values["loss"],
+                    self.mfu,
+                    self.pace.elapsed_seconds,
+                )
+            )
+
+    def due(self, every: int) -> bool:
+        """Whether something that happens every so many steps, and not at the end, is due now."""
+        return self.step % every == 0 and self.step < self.plan.schedule.total_steps
+
+    def review_pace(self) -> None:
+        """In hours: hold the schedule against the clock now and then; decide again on a miss."""
+        schedule = self.plan.schedule
+        if not self.config.hours or not self.due(max(1, schedule.total_steps // 50)):
+            return
+        self.pace.mark(self.step)
+        new = self.pace.review(self.step, schedule, self.plan.step_bound)
+        if new is not None:
+            self.plan = replace(self.plan, schedule=new)
+            self.event("schedule", schedule=asdict(new), was=asdict(schedule))
+
+    def evaluated(self, name: str, result: dict, whole: bool) -> None:
+        """Record one evaluation of a held-out text."""
+        elapsed = round(self.pace.elapsed_seconds, 3)
+        tokens = self.sample * self.config.window
+        self.metrics.log(
+            "eval", step=self.step, tokens=tokens, name=name, whole=whole, **result,
+            elapsed_seconds=elapsed,
+        )  # fmt: skip
+        if self.plan and self.plan.lr:
+            self.log(
+                f"step {self.step:,} | held-out {name}: {result['loss']:.4f} nats/token,"
+                f" {result['bits_per_byte']:.4f} bits/byte over {result['n_tokens']:,} tokens"
+            )
+
+    def sample_text(self, model) -> None:
+        """Record what the model writes after a few openings."""
+        n_tokens = self.config.sample_tokens
+        for opening in OPENINGS if n_tokens else ():
+            ids = [self.tokenizer.eot_id, *self.tokenizer.encode(opening)]
+            text = self.tokenizer.decode(generate(model, ids, n_tokens)[1:])
+            self.metrics.log("sample", step=self.step, opening=opening, text=text)
+            self.log(f"step {self.step:,} | sample: {text!r}")
+
+    # ---- what is kept
+
+    @property
+    def mfu(self) -> float | None:
+        rate = self.meter.tokens_per_sec
+        return rate and rate * self.flops_per_token / self.peak_flops
+
+    def event(self, name: str, **values: object) -> None:
+        """Record something that happened, at which step and after how much wall-clock."""
+        elapsed = round(self.pace.elapsed_seconds, 3)
+        self.metrics.event(name, step=self.step, elapsed_seconds=elapsed, **values)
+
+    def save(self, last: bool = False) -> None:
+        """Write a checkpoint of this step; a full disk is fatal for the last one only."""
+        n_blocks = self.shards.blocks_consumed(self.sample, self.config.window)
+        state = {
+            "config": asdict(self.config),
+            "machine": asdict(self.machine),
+            "plan": asdict(self.plan) if self.plan else None,
+            "sample": self.sample,
+            "skip": self.skip,
+            "data": {"blocks": n_blocks, "fingerprint": self.shards.fingerprint(n_blocks)},
+            "lineage": self.lineage,
+        }
+        tensors = checkpoint.training_tensors(self._model, self._optimizer)
+        folder, keep = self.out / "state", self.config.keep_last
+        with self.interrupts.held():
+            try:
+                checkpoint.save(folder, self.step, tensors, state, keep_last=keep, log=self.log)
+            except checkpoint.NoSpaceError as error:
+                if last:
+                    raise
+                self.event("checkpoint_failed", why=str(error), policy="train on, try at the next")
+                self.log(
+                    f"warning: {error} Training goes on from memory; the next save tries again"
+                )
+
+    def failed(self, error: Exception) -> None:
+        """Record why the run stopped."""
+        self.event("failed", why=str(error))
+        self.manifest.update(status="failed", reason=f"{type(error).__name__}: {error}")
+
+    def finish(self, model, results: dict) -> dict:
+        """Export the model, draw the curve, and complete the manifest; returns it."""
+        c = self.config
+        export = checkpoint.export_hf(
+            self.out / "checkpoint",
+            self.shape,
+            model.state_dict(),
+            self.tokenizer,
+            rope_theta=c.rope_theta,
+            norm_eps=c.norm_eps,
+            branch_multiplier=c.branch_multiplier,
+            logit_multiplier=c.logit_multiplier,
+            max_seq_len=c.window,
+            log=self.log,
+        )
+        self.event("exported")
+        values = {name: results.get(name, {}) for name in ("documents", "source")}
+        rate = self.meter.tokens_per_sec
+        self.manifest.update(
+            status="finished",
+            finished=tracking.utc_now(),
+            steps=self.step,
+            tokens=self.sample * c.window,
+            plan=asdict(self.plan),
+            val_loss=values["documents"].get("loss"),
+            val_loss_source=values["source"].get("loss"),
+            bits_per_byte=values["documents"].get("bits_per_byte"),
+            bits_per_byte_source=values["source"].get("bits_per_byte"),
+            heldout=results,
+            tokens_per_sec=rate,
+            mfu=self.mfu,
+        )
+        tracking.draw_loss_curve(self.out, log=self.log)
+        kept = [*export.glob("*"), self.out / "loss-curve.png"]
+        self.manifest.update(
+            artefacts=tracking.sha256_of([p for p in kept if p.is_file()], self.out),
+            peak_memory_bytes=runtime.peak_memory_bytes(self.machine),
+            wall_clock_seconds=round(self.pace.elapsed_seconds, 2),
+        )
+        self.event("finished")
+        self.log(
+            f"finished: {self.step:,} steps, {self.sample * c.window:,} tokens,"
+            f" {self.pace.elapsed_seconds:.0f} s; {self.out / 'manifest.json'}"
+        )
+        return self.manifest.values
+
+    def describe(self) -> dict:
+        """The manifest's entries that are known before the first step."""
+        count = count_params(self.shape)
+        return {
+            "format": 1,
+            "created": self.manifest.values.get("created", tracking.utc_now()),
+            "seed": self.config.seed,
+            "config": asdict(self.config),
+            "shape": asdict(self.shape),
+            "n_params": {**asdict(count), "total": count.total},
+            "versions": tracking.versions(),
+            "git": tracking.git_state(),
+            "machine": asdict(self.machine),
+            "peak_flops_per_sec": self.peak_flops,
+            "peak_source": self.peak_source,
+            "flops_per_token": self.flops_per_token,
+            "flops_convention": "palm",
+            "data": {
+                "source": self.shards.source,
+                "tokenizer": self.shards.tokenizer,
+                "n_tokens": self.shards.n_tokens,
+                "fingerprint": self.shards.fingerprint(),
+            },
+            "lineage": self.lineage,
+        }

@@ -1,0 +1,96 @@
+"""`metrics.jsonl`: the record that everything else about a run is read from."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+from x1lib import X1Error
+
+METRICS = "metrics.jsonl"
+
+
+class TrackingError(X1Error, ValueError):
+    """A record of a run that is missing or cannot be read."""
+
+
+class Run:
+    """Appends one JSON object a line to `folder/metrics.jsonl`; survives kill -9 at any byte.
+
+    A line torn by a kill is closed with a line end, so that the next one starts whole; readers
+    pass over it. Every line has `kind` ("step", "eval", "sample", "event") and `time` (UTC).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = Path(folder) / METRICS
+        self._file = open(self.path, "ab")
+        if self._file.tell() and self.path.read_bytes()[-1:] != b"\n":
+            self._file.write(b"\n")
+
+    def log(self, kind: str, **values: object) -> None:
+        """Write one line and hand it to the system at once; a value that is not finite is null."""
+        line = {"kind": kind, "time": round(time.time(), 3)}
+        line |= {k: _finite(v) for k, v in values.items()}
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.flush()
+
+    def event(self, name: str, **values: object) -> None:
+        """Write something that happened: a start, a resume, a new schedule, an error."""
+        self.log("event", event=name, **values)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._file.close()
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def read_lines(path: Path) -> list[dict]:
+    """Every whole line of a metrics file in the order written, steps that were redone included."""
+    lines = []
+    with open(path, "rb") as file:
+        for raw in file:
+            try:
+                lines.append(json.loads(raw))
+            except ValueError:
+                continue  # torn by a kill; the run closed it and went on
+    return lines
+
+
+def read_metrics(path: Path, kind: str | None = None) -> list[dict]:
+    """Return the lines of a run as one history: what a resume took back is left out.
+
+    path: a run folder or a metrics file. kind: only lines of this kind. A "resume" event carries
+    the step it went on from; lines of later steps that stand before it were lost with the crash.
+    Raises TrackingError when there is no file.
+    """
+    path = Path(path)
+    path = path / METRICS if path.is_dir() else path
+    if not path.exists():
+        raise TrackingError(f"{path} does not exist; has the run been started?")
+    history: list[dict] = []
+    for line in read_lines(path):
+        if line.get("event") == "resume":
+            kept = (old for old in history if _not_later(old, line["step"]))
+            history = list(kept)
+        history.append(line)
+    return [line for line in history if kind is None or line["kind"] == kind]
+
+
+def _not_later(line: dict, step: int) -> bool:
+    return line["kind"] == "event" or line.get("step", 0) <= step
+
+
+def used_seconds(folder: Path) -> float:
+    """Wall-clock that earlier segments of a run took, by the last line each of them wrote."""
+    path = Path(folder) / METRICS
+    lines = read_lines(path) if path.exists() else []
+    return max((line.get("elapsed_seconds") or 0.0 for line in lines), default=0.0)

@@ -1,0 +1,379 @@
+"""Pretrain a decoder-only transformer on one device: settings, model, optimiser, loop.
+
+    python -m x1lib.train --shape tiny --source embedded --hours 0.05 --out DIR
+
+Run the same command again and a run that was killed goes on where it was, to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from x1lib import X1Error, runtime, settings
+from x1lib.data import DataError
+from x1lib.planning import Plan
+from x1lib.session import Session
+from x1lib.settings import ConfigError, opt
+from x1lib.shapes import Shape, count_params, resolve
+
+# ------------------------------------------------------------------------------------- settings
+
+
+class NotFiniteError(X1Error, ArithmeticError):
+    """A loss or a gradient was NaN or infinite; the optimiser did not step."""
+
+    exit_code = runtime.EXIT_NOT_FINITE
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of a run; 0 and "auto" mean: derived, as the help says."""
+
+    # the run: at least one of hours, tokens, steps; the first to be reached ends it
+    out: str = opt("experiments/X1-pretraining/run-local", "folder of the run", free=True)
+    hours: float = opt(0.0, "ceiling on wall-clock [hours], start-up and export included", low=0)
+    tokens: int = opt(0, "training tokens", low=0)
+    steps: int = opt(0, "optimiser steps", low=0)
+    seed: int = opt(0, "of initialisation and data order", low=0)
+    branch_from: str = opt("", "RUN_FOLDER[@STEP]: start from that state with these settings")
+    # text
+    source: str = opt("embedded", "name of a source, a text file, or a prepared folder")
+    tokenizer: str = opt("auto", "gpt2, bpe4096 or bytes; auto: the one of the shape's vocabulary")
+    seq_len: int = opt(0, "tokens a sequence; 0: 256 under 2M body parameters, else 1,024", low=0)
+    # model
+    shape: str = opt("tiny", "name (tiny, 5m .. 240m) or LAYERSxWIDTH[:HEADS/KV_HEADS:FF]")
+    qk_norm: bool = opt(True, "RMSNorm on queries and keys (Qwen3); off: Llama's layout")
+    rope_theta: float = opt(1e4, "base of the rotary wavelengths (Su et al. 2021)", low=1)
+    norm_eps: float = opt(1e-6, "added to the mean square in RMSNorm (Qwen3)", low=0)
+    init_std: float = opt(
+        0.02, "of weights; those that end a branch / sqrt(2 layers) (GPT-2)", low=0
+    )
+    branch_multiplier: float = opt(1.0, "on each residual branch (depth scaling)", low=0)
+    logit_multiplier: float = opt(1.0, "on the logits (muP: base width / width)", low=0)
+    # optimiser. Doubt: Step Law was fitted on 60M..1B parameters and on batches above 250k tokens,
+    # so at this course's sizes it extrapolates; LOG.md has the sweep that says how well.
+    batch_tokens: int = opt(0, "tokens a step; 0: Step Law, 0.58 D^0.571", low=0)
+    lr: float = opt(0.0, "peak; 0: Step Law, 1.79 N^-0.713 D^0.307 (Li et al. 2025)", low=0)
+    warmup: float = opt(0.02, "share of steps; at least 100 if under a tenth", low=0, below=1)
+    cooldown: float = opt(0.2, "share of steps, 1 - sqrt to zero (Haegele et al. 2024)", low=0)
+    beta1: float = opt(0.9, "decay of the mean gradient (Kingma & Ba 2014)", low=0, below=1)
+    beta2: float = opt(
+        0.95, "decay of the mean square: forgets in 20 steps (GPT-3)", low=0, below=1
+    )
+    eps: float = opt(1e-8, "beside Adam's square root", low=0)
+    weight_decay: float = opt(0.1, "of hidden matrices, x Step Law's lr whatever lr is", low=0)
+    clip: float = opt(1.0, "largest gradient norm; 0: never clipped", low=0)
+    z_loss: float = opt(0.0, "weight of log^2 Z in the loss (PaLM: 1e-4)", low=0)
+    # machine: decided at the start and kept; a resume that must differ says so and records it
+    device: str = opt("auto", "where to run", free=True, among=("auto", "cuda", "mps", "cpu"))
+    dtype: str = opt("auto", "of products", free=True, among=("auto", "float32", "bfloat16"))
+    attention: str = opt("auto", "kernel", free=True, among=("auto", *runtime.ATTENTION))
+    compile: str = opt("auto", "torch.compile", free=True, among=("auto", "on", "off"))
+    deterministic: bool = opt(True, "the same bits again; without it no spike can be replayed")
+    threads: int = opt(0, "CPU threads; 0: torch's choice", free=True, low=0)
+    micro_batch: int = opt(0, "sequences a pass; 0: by memory, halved where short", low=0)
+    # records
+    eval_every: int = opt(0, "steps between evaluations; 0: a tenth of the run", free=True, low=0)
+    eval_tokens: int = opt(32_768, "of one evaluation; the last reads all", free=True, low=1)
+    checkpoint_every: int = opt(0, "steps between checkpoints; 0: 20 in a run", free=True, low=0)
+    keep_last: int = opt(2, "checkpoints kept besides pinned ones", free=True, low=1)
+    log_every: int = opt(1, "steps between lines in metrics.jsonl", free=True, low=1)
+    sample_tokens: int = opt(48, "tokens sampled before and after; 0: none", free=True, low=0)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        if not (self.hours or self.tokens or self.steps):
+            raise ConfigError("no end: give hours, tokens or steps")
+        if self.batch_tokens % self.window:
+            raise ConfigError(f"batch_tokens is {self.batch_tokens}; expected k x {self.window}")
+
+    @property
+    def window(self) -> int:
+        """Tokens a sequence, with the default filled in."""
+        return self.seq_len or (256 if count_params(self).body < 2e6 else 1024)
+
+
+# ---------------------------------------------------------------------------------------- model
+
+
+class Linear(nn.Linear):
+    """A matrix kept in float32 and multiplied in the dtype of its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class RMSNorm(nn.RMSNorm):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+class Attention(nn.Module):
+    """Causal self-attention: grouped key/value heads, QK-norm before the rotation."""
+
+    def __init__(self, s: Shape, eps: float, kernel: str):
+        super().__init__()
+        self.head_dim, self.kernel = s.head_dim, runtime.ATTENTION[kernel]
+        self.q = Linear(s.d_model, s.n_heads * s.head_dim, bias=False)
+        self.k = Linear(s.d_model, s.n_kv_heads * s.head_dim, bias=False)
+        self.v = Linear(s.d_model, s.n_kv_heads * s.head_dim, bias=False)
+        self.o = Linear(s.n_heads * s.head_dim, s.d_model, bias=False)
+        self.q_norm = RMSNorm(s.head_dim, eps) if s.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(s.head_dim, eps) if s.qk_norm else nn.Identity()
+
+    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        q, k, v = (m(x).unflatten(-1, (-1, self.head_dim)) for m in (self.q, self.k, self.v))
+        q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
+        y = self.kernel(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        return self.o(y.transpose(1, 2).flatten(-2))
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary position embedding, half-split: x[batch, seq, head, head_dim]."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+class MLP(nn.Module):
+    def __init__(self, s: Shape):
+        super().__init__()
+        self.gate = Linear(s.d_model, s.d_ff, bias=False)
+        self.up = Linear(s.d_model, s.d_ff, bias=False)
+        self.down = Linear(s.d_ff, s.d_model, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nn.Module):
+    def __init__(self, s: Shape, eps: float, kernel: str, multiplier: float):
+        super().__init__()
+        self.multiplier = multiplier
+        self.attention_norm, self.attention = RMSNorm(s.d_model, eps), Attention(s, eps, kernel)
+        self.mlp_norm, self.mlp = RMSNorm(s.d_model, eps), MLP(s)
+
+    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        x = x + self.multiplier * self.attention(self.attention_norm(x), cos, sin)
+        return x + self.multiplier * self.mlp(self.mlp_norm(x))
+
+
+class GPT(nn.Module):
+    """The decoder. Weights are float32; products run in `dtype`, softmax and loss in float32."""
+
+    def __init__(self, config: Config, vocab_size=None, kernel="sdpa", dtype=torch.float32):
+        super().__init__()
+        self.shape = s = resolve(config, vocab_size)
+        self.config, self.dtype = config, dtype
+        self.embedding = nn.Embedding(s.padded_vocab_size, s.d_model)  # the head too: tied
+        self.blocks = nn.ModuleList(
+            Block(s, config.norm_eps, kernel, config.branch_multiplier) for _ in range(s.n_layers)
+        )
+        self.norm = RMSNorm(s.d_model, config.norm_eps)
+        frequency = config.rope_theta ** (-torch.arange(0, s.head_dim, 2).float() / s.head_dim)
+        angle = torch.outer(torch.arange(config.window).float(), frequency)[:, None, :]
+        self.register_buffer("cos", angle.cos().to(dtype), persistent=False)  # [seq, 1, dim / 2]
+        self.register_buffer("sin", angle.sin().to(dtype), persistent=False)
+        self.initialise(torch.Generator().manual_seed(config.seed))
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        for name, p in self.named_parameters():
+            if p.ndim == 2:
+                into_residual = name.endswith(("attention.o.weight", "mlp.down.weight"))
+                scale = (2 * self.shape.n_layers) ** -0.5 if into_residual else 1.0
+                p.normal_(0.0, self.config.init_std * scale, generator=generator)
+
+    def forward(self, tokens: torch.Tensor, targets=None, reduction: str = "mean"):
+        """Logits [batch, seq, vocab] in float32, or with targets their cross-entropy [nats]."""
+        x, n = self.embedding(tokens).to(self.dtype), tokens.shape[1]
+        for block in self.blocks:
+            x = block(x, self.cos[:n], self.sin[:n])
+        logits = F.linear(self.norm(x), self.embedding.weight.to(self.dtype))
+        logits = logits[..., : self.shape.vocab_size].float() * self.config.logit_multiplier
+        if targets is None:
+            return logits
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
+        if self.training and self.config.z_loss:
+            loss = loss + self.config.z_loss * logits.logsumexp(-1).square().mean()
+        return loss
+
+
+def make_optimizer(model: GPT, config: Config, fused: bool) -> torch.optim.AdamW:
+    """AdamW in two groups: hidden matrices decay; norms and the tied embedding do not (OLMo 2)."""
+    hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and "blocks" in name]
+    others = [p for name, p in model.named_parameters() if p.ndim < 2 or "blocks" not in name]
+    betas = (config.beta1, config.beta2)
+    return torch.optim.AdamW(
+        [{"params": hidden}, {"params": others}],
+        lr=0.0, betas=betas, eps=config.eps, weight_decay=0.0, fused=fused,
+    )  # fmt: skip
+
+
+def set_decay(optimizer, config: Config, plan: Plan) -> None:
+    """Independent weight decay: a step takes weight_decay x reference_lr x schedule off, at any lr.
+
+    torch multiplies the decay by the group's lr, so it is divided out here.
+    """
+    optimizer.param_groups[0]["weight_decay"] = config.weight_decay * plan.reference_lr / plan.lr
+
+
+# ----------------------------------------------------------------------------------- evaluation
+
+
+@torch.no_grad()
+def evaluate(model: GPT, tokens, token_bytes, max_tokens: int | None = None) -> dict:
+    """Loss [nats / token] and bits per byte over windows of held-out tokens[n], each token once.
+
+    Both are ratios of sums. A token counts the UTF-8 bytes it stands for, a special one none.
+    """
+    window, device = model.config.window, model.cos.device
+    ids = torch.from_numpy(tokens[: max_tokens + 1 if max_tokens else None].astype("int64"))
+    if len(ids) < 2:
+        raise DataError("held-out text of under two tokens predicts nothing; give more text")
+    n_whole = (len(ids) - 1) // window
+    rows = [ids[i * window : (i + 1) * window + 1] for i in range(n_whole)]
+    batches = [torch.stack(rows[i : i + 16]) for i in range(0, n_whole, 16)]
+    if n_whole * window + 1 < len(ids):
+        batches.append(ids[n_whole * window :][None])  # the last, shorter window
+    was_training = model.training
+    model.eval()
+    nats = sum(model(*pair(b, device), reduction="sum").double().item() for b in batches)
+    model.train(was_training)
+    n_tokens, n_bytes = len(ids) - 1, int(token_bytes[ids[1:].numpy()].sum())
+    return {
+        "loss": nats / n_tokens,
+        "bits_per_byte": nats / (math.log(2) * n_bytes),
+        "n_tokens": n_tokens,
+        "n_bytes": n_bytes,
+    }
+
+
+def pair(rows: torch.Tensor, device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets [batch, seq] of rows [batch, seq + 1], on the device."""
+    rows = rows.to(device).long()
+    return rows[:, :-1], rows[:, 1:]
+
+
+# ----------------------------------------------------------------------------------------- loop
+
+
+def gradients(forward, params: list, rows: torch.Tensor, micro_batch: int, clip: float):
+    """Fill .grad from rows [batch, seq + 1]; return [mean loss, gradient norm before clipping]."""
+    loss = torch.zeros((), device=params[0].device)
+    for part in rows.split(micro_batch):
+        share = forward(*pair(part, loss.device)) * (len(part) / len(rows))
+        share.backward()
+        loss += share.detach()
+    norm = nn.utils.clip_grad_norm_(params, clip or math.inf)
+    return torch.stack((loss, norm)).tolist()  # waits for the device, so that timings are true
+
+
+def differentiate(run: Session, forward, params: list) -> tuple[float, float]:
+    """Gradient of the next batch; returns (loss, gradient norm), both finite, or raises."""
+    c = run.config
+    tokens, ids = run.shards.batch(run.sample, run.plan.batch_size, c.window, c.seed, run.skip)
+    rows = torch.from_numpy(tokens)
+    loss, norm = run.fit_memory(params, lambda m: gradients(forward, params, rows, m, c.clip))
+    if not math.isfinite(loss + norm):
+        raise NotFiniteError(
+            f"step {run.step}: loss {loss}, gradient norm {norm}, samples {ids.min()} to"
+            f" {ids.max()}; the optimiser did not step and the last checkpoint is sound:"
+            " branch from it with a lower lr, or from an earlier one"
+        )
+    return loss, norm
+
+
+def update(run: Session, optimizer) -> float:
+    """Step the optimiser and the counters; returns the learning rate."""
+    lr = run.plan.lr * run.plan.schedule.multiplier(run.step)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    run.step += 1
+    run.sample += run.plan.batch_size
+    return lr
+
+
+def loop(run: Session, model: GPT, forward, optimizer) -> None:
+    """Steps to the end of the schedule; between them looks, saves, and a word with the clock."""
+    params = list(model.parameters())
+    while run.step < run.plan.schedule.total_steps:
+        start = time.perf_counter()
+        loss, norm = differentiate(run, forward, params)
+        with run.interrupts.held():  # a signal waits until weights, counters and records agree
+            lr = update(run, optimizer)
+            run.stepped(time.perf_counter() - start, loss=loss, grad_norm=norm, lr=lr)
+        if run.due(run.plan.eval_every):
+            look(run, model, run.config.eval_tokens)
+        if run.due(run.plan.checkpoint_every):
+            run.save()
+        run.review_pace()
+
+
+def look(run: Session, model: GPT, max_tokens: int | None = None) -> dict:
+    """Evaluate on each held-out text, at most max_tokens of it, and log it."""
+    found = {}
+    for name in run.shards.heldout_names:
+        found[name] = evaluate(model, run.shards.heldout(name), run.token_bytes, max_tokens)
+        run.evaluated(name, found[name], whole=max_tokens is None)
+    return found
+
+
+def train(config: Config, log=print) -> dict:
+    """Start the run in config.out, or go on with the one that is there; return its manifest.
+
+    Raises an X1Error that says what to change, or Interrupted (SIGTERM, Ctrl-C) after saving.
+    """
+    with Session(config, log) as run:
+        kernel, dtype = run.machine.attention, run.machine.torch_dtype
+        model = GPT(config, run.shape.vocab_size, kernel, dtype).to(run.machine.device)
+        forward = torch.compile(model, dynamic=False) if run.machine.compile else model
+        optimizer = make_optimizer(model, config, run.machine.fused_adamw)
+        try:
+            run.begin(model, optimizer)
+            if run.finished:
+                return run.manifest.values
+            if run.plan is None:
+                params = list(model.parameters())
+                run.make_plan(
+                    one_step=lambda: (differentiate(run, forward, params), update(run, optimizer)),
+                    evaluate=lambda n: look(run, model, n),
+                )
+            set_decay(optimizer, config, run.plan)
+            if run.step == run.first_step:
+                look(run, model, config.eval_tokens)
+                run.sample_text(model)
+                run.save()
+            loop(run, model, forward, optimizer)
+            run.save(last=True)
+            run.sample_text(model)
+            return run.finish(model, look(run, model))
+        except runtime.Interrupted as signal:
+            run.save(last=True)
+            run.event("interrupted", signal=str(signal))
+            raise
+        except X1Error as error:
+            run.failed(error)
+            raise
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; exit codes are listed in x1lib.runtime."""
+    try:
+        train(settings.from_command_line(Config, sys.argv[1:] if argv is None else argv, __doc__))
+    except (X1Error, runtime.Interrupted) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    return runtime.EXIT_FINISHED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
