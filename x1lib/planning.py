@@ -82,8 +82,8 @@ def derive(
 
     guess_tokens: what the hours hold at the assumed MFU, 0 without hours. micro_limit: sequences
     that one pass may hold. steps_in_time(batch_size, micro_batch) times real steps and returns how
-    many fit, and the micro-batch that did. parent: the plan of the run that this one branches from, whose derived batch and
-    learning rate it keeps.
+    many fit, and the micro-batch that did. parent: the plan of the run that this one branches
+    from, whose derived batch and learning rate it keeps.
     """
     c = config
     # 1. How many tokens, roughly: the batch depends on it, and the exact number on the batch.

@@ -257,10 +257,10 @@ class Session(contextlib.AbstractContextManager):
     def sample_text(self, model) -> None:
         """Record what the model writes after a few openings."""
         n_tokens = self.config.sample_tokens
-        for opening in OPENINGS if n_tokens else ():
-            ids = [self.tokenizer.eot_id, *self.tokenizer.encode(opening)]
+        for text in OPENINGS if n_tokens else ():
+            ids = [self.tokenizer.eot_id, *self.tokenizer.encode(text)]
             text = self.tokenizer.decode(generate(model, ids, n_tokens)[1:])
-            self.metrics.log("sample", step=self.step, opening=opening, text=text)
+            self.metrics.log("sample", step=self.step, text=text)
             self.log(f"step {self.step:,} | sample: {text!r}")
 
     # ---- what is kept
