@@ -1,0 +1,20 @@
+"""Start the trainer so that it outlives whoever started it; attach to it, follow it, stop it."""
+
+from x1lib.launch.following import follow, stop
+from x1lib.launch.parameters import configure
+from x1lib.launch.places import project_root, run_folder, shown
+from x1lib.launch.starting import Launched, LaunchError, RunFailed, command, start
+
+__all__ = [
+    "LaunchError",
+    "Launched",
+    "RunFailed",
+    "command",
+    "configure",
+    "follow",
+    "project_root",
+    "run_folder",
+    "shown",
+    "start",
+    "stop",
+]

@@ -1,0 +1,68 @@
+"""A notebook's parameters, held against what is known before anything starts."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import math
+from dataclasses import fields
+from pathlib import Path
+
+from x1lib import data, settings
+from x1lib.data.sources import open_source
+from x1lib.launch.places import project_root, run_folder
+from x1lib.settings import ConfigError
+from x1lib.shapes import resolve
+from x1lib.train import Config
+
+
+def configure(namespace: dict, trainer: str, own: dict[str, float] | None = None) -> Config:
+    """Make the trainer's Config of a notebook's parameters; nothing is started.
+
+    namespace: the notebook's globals(). trainer: the names in its parameters cell that are
+    settings of the trainer. own: its other numbers, each with its default. What papermill injected
+    is looked at too: a setting of the trainer that the cell does not name is taken, a name that
+    nobody knows is refused (papermill alone would run the defaults). Raises ConfigError, or the
+    X1Error of the shape, tokeniser or source that does not exist.
+    """
+    own = own or {}
+    names, injected = trainer.split(), _injected(namespace)
+    known = [f.name for f in fields(Config)]
+    for name in injected:
+        if name not in known and name not in own:
+            near = difflib.get_close_matches(name, [*own, *names, *known], n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join([*names, *own])}"
+            raise ConfigError(f"unknown parameter {name!r}; {hint}")
+    for name, default in own.items():
+        value = namespace[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < math.inf:
+            raise ConfigError(f"{name} is {value!r}; expected a number from 0, such as {default}")
+    wanted = dict.fromkeys([*names, *(name for name in injected if name in known)])
+    values = {name: _whole(name, namespace[name]) for name in wanted}
+    if isinstance(values.get("out", ""), str):
+        folder = run_folder(values.get("out", ""), namespace.get("usd_per_hour", 0.0))
+        inside = folder.is_relative_to(project_root())
+        values["out"] = str(folder.relative_to(project_root()) if inside else folder)
+    config = settings.from_dict(Config, values)
+    resolve(config)
+    if config.tokenizer != "auto":
+        data.load_tokenizer(config.tokenizer)
+    source = project_root() / Path(config.source).expanduser()
+    if not (source / "index.json").exists():
+        open_source(config.source if config.source == "embedded" else source)
+    return config
+
+
+def _injected(namespace: dict) -> list[str]:
+    """Names that papermill's own cell assigns, by the notebook's record of what it executed."""
+    cells = [cell for cell in namespace.get("In", ()) if cell.startswith("# Parameters\n")]
+    body = ast.parse(cells[-1]).body if cells else []
+    targets = [target for line in body if isinstance(line, ast.Assign) for target in line.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _whole(name: str, value: object) -> object:
+    """5e9 as 5000000000 where a whole number is wanted, as on the trainer's command line."""
+    wants_int = type(getattr(Config, name, None)) is int
+    return int(value) if wants_int and isinstance(value, float) and value.is_integer() else value

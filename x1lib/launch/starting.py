@@ -1,0 +1,204 @@
+"""Start the trainer detached, or find the one that is at work."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from x1lib import X1Error, checkpoint, runtime, settings
+from x1lib.launch.places import (
+    LOG,
+    last_progress,
+    log_end,
+    manifest,
+    project_root,
+    shown,
+    size,
+)
+from x1lib.settings import ConfigError
+from x1lib.train import Config
+
+LOCK, LAUNCH_LOCK = "lock", "launch.lock"
+START_SECONDS = 120.0  # importing torch from a cold network disk
+
+_children: dict[int, subprocess.Popen] = {}
+
+
+class LaunchError(X1Error, RuntimeError):
+    """A trainer that could not be started, reached or stopped."""
+
+
+class RunFailed(X1Error, RuntimeError):
+    """A run ended before it was finished; the last lines say why."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A run that is under way or finished. how: started, resumed, attached or finished."""
+
+    folder: Path
+    how: str
+    pid: int | None = None  # None when finished
+    log_bytes: int = 0  # where this launch's lines begin in train.log
+
+    @property
+    def alive(self) -> bool:
+        """Whether its trainer is at work."""
+        return self.pid is not None and _alive(self.pid)
+
+
+def start(config: Config, log: Callable[[str], object] = print) -> Launched:
+    """Start the trainer detached, attach to the one at work, resume a dead one, or find it done.
+
+    The trainer has a session of its own, no input, and writes to `train.log` in its folder. Says
+    in one line which it was. Raises ConfigError when the folder holds a run with other settings,
+    LaunchError or RunFailed when there is no trainer to follow.
+    """
+    folder = project_root() / config.out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / LAUNCH_LOCK, "a")
+    except OSError as error:
+        raise LaunchError(
+            f"cannot write to {shown(folder)} ({error.strerror}); give out a writable folder"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two notebooks started at once, the second attaches
+        launched, line = _start(config, folder)
+    log(line)
+    return launched
+
+
+def _start(config: Config, folder: Path) -> tuple[Launched, str]:
+    where, log_bytes = shown(folder), size(folder / LOG)
+    pid = _holder(folder)
+    steps = checkpoint.list_steps(folder / "state")
+    if steps:
+        _check_same(config, folder)
+    if pid:
+        line = f"attached to process {pid} in {where}: {last_progress(folder)}"
+        return Launched(folder, "attached", pid, log_bytes), line
+    values = manifest(folder)
+    if steps and values.get("status") == "finished":
+        done = f"{values['steps']:,} steps, {values['tokens']:,} tokens"
+        return Launched(folder, "finished"), f"finished before: {done} in {where}; nothing started"
+    child = _spawn(config, folder)
+    run = Launched(folder, "resumed" if steps else "started", child.pid, log_bytes)
+    _wait_for_lock(run, child)
+    again = f" from step {steps[-1]:,}" if steps else ""
+    return run, f"{run.how}{again} in {where} as process {child.pid}"
+
+
+def _wait_for_lock(run: Launched, child: subprocess.Popen) -> None:
+    """Return when the trainer has its folder; from then on another start finds and joins it."""
+    until = time.monotonic() + START_SECONDS
+    while child.poll() is None and _holder_written(run.folder).get("pid") != child.pid:
+        if time.monotonic() > until:
+            child.kill()
+            raise LaunchError(
+                f"the trainer did not take {shown(run.folder)} in {START_SECONDS:.0f} s, so it was"
+                f" ended; read {LOG} there"
+            )
+        time.sleep(0.05)
+    if child.poll():
+        raise RunFailed(why(run))
+
+
+def command(config: Config) -> list[str]:
+    """The command line that trains with these settings; defaults are left out."""
+    flags = []
+    for f in fields(config):
+        value, flag = getattr(config, f.name), f.name.replace("_", "-")
+        if value != f.default:
+            yes_no = f"--{flag}" if value else f"--no-{flag}"
+            flags.append(yes_no if isinstance(value, bool) else f"--{flag}={value}")
+    return [sys.executable, "-m", "x1lib.train", *flags]
+
+
+def _spawn(config: Config, folder: Path) -> subprocess.Popen:
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    environment.pop("MPLBACKEND", None)  # a kernel's own, which draws into the notebook
+    with open(folder / LOG, "ab") as output:
+        child = subprocess.Popen(
+            command(config),
+            cwd=project_root(),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # no signal to the kernel's, papermill's or terminal's group
+        )
+    _children[child.pid] = child
+    return child
+
+
+def _holder(folder: Path) -> int | None:
+    """The process that holds a run folder, by the lock and not by the number in it alone."""
+    with contextlib.suppress(FileNotFoundError), open(folder / LOCK) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder_written(folder)
+            if holder.get("host", platform.node()) != platform.node():
+                where = f"{shown(folder)} on {holder['host']}"
+                raise LaunchError(f"a trainer is at work in {where}; follow it there") from None
+            return holder.get("pid")
+    return None
+
+
+def _holder_written(folder: Path) -> dict:
+    """What the newest trainer wrote into the lock file; that it still runs, the lock must say."""
+    try:
+        return json.loads((folder / LOCK).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _check_same(config: Config, folder: Path) -> None:
+    """Raise ConfigError when the run in a folder has settings that decide its result otherwise."""
+    stored = manifest(folder).get("config", {})
+    for name, (then, now) in settings.differences(stored, config).items():
+        raise ConfigError(
+            f"{name} was {then!r} when the run in {shown(folder)} was started and is {now!r} now;"
+            f" ask for {then!r} again, or give another out"
+        )
+
+
+def _alive(pid: int) -> bool:
+    if pid in _children:
+        return _children[pid].poll() is None
+    try:
+        os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat").read_text()  # one that nobody waited for still has one
+        return status.rpartition(")")[2].split()[0] not in "ZX"
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's, or a system without /proc
+
+
+def why(run: Launched) -> str:
+    """Why a run is not finished: the end of its log, then how its process ended."""
+    child = _children.get(run.pid)
+    code = child.poll() if child else None
+    how = "is gone" if code is None else f"ended with exit code {code}"
+    advice = "start it again: it goes on from its last checkpoint"
+    if code is not None and code < 0:
+        how = f"was ended by {signal.Signals(-code).name}"
+    elif code not in (None, runtime.EXIT_INTERRUPTED):
+        advice = "mend what its last line says, then start it again"
+    lines = [f"  {line}" for line in log_end(run.folder, run.log_bytes)[-8:]]
+    start = f"the run in {shown(run.folder)} did not finish; the end of its {LOG}:"
+    return "\n".join([start, *lines, f"The trainer (process {run.pid}) {how}; {advice}."])
