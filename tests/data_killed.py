@@ -6,6 +6,7 @@ Prints how many places there are. Fails unless every half-made folder is refused
 prefix, and the second run gives the same bytes. Children are forked, so that this is fast.
 """
 
+import io
 import os
 import shutil
 import signal
@@ -13,10 +14,9 @@ import sys
 import traceback
 from pathlib import Path
 
-import numpy as np
 from data_folders import contents
 
-from x1lib.data import ShardError, Shards, prepare
+from x1lib.data import ShardError, Shards, prepare, writer
 
 BLOCK_TOKENS = 4_096
 
@@ -36,16 +36,21 @@ class Killer:
 
         return called
 
-    def wrap_write(self, write_header):
-        """As `wrap`, but the header and a torn part of a block reach the disk first."""
+    def wrap_write(self, write_atomically):
+        """As `wrap`, but a torn part of the content reaches the disk first."""
 
-        def called(file, header):
-            self.calls += 1
-            write_header(file, header)
-            if self.calls == self.at:
-                file.write(b"\x01\x00" * 99)
-                file.flush()
-                os.kill(os.getpid(), signal.SIGKILL)
+        def called(path, write):
+            def torn(file):
+                self.calls += 1
+                if self.calls == self.at:
+                    whole = io.BytesIO()
+                    write(whole)
+                    file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+                    file.flush()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                write(file)
+
+            return write_atomically(path, torn)
 
         return called
 
@@ -54,9 +59,9 @@ def prepare_killed_at(at: int, source: str, root: Path) -> bool:
     """Whether a child that dies at its `at`-th disk call really died; False when it finished."""
     child = os.fork()
     if child == 0:
-        killer, form = Killer(at), np.lib.format
+        killer = Killer(at)
         os.replace, os.fsync = killer.wrap(os.replace), killer.wrap(os.fsync)
-        form.write_array_header_1_0 = killer.wrap_write(form.write_array_header_1_0)
+        writer.write_atomically = killer.wrap_write(writer.write_atomically)
         try:
             prepare(source, "bytes", root=root, block_tokens=BLOCK_TOKENS, log=None)
         except BaseException:

@@ -1,6 +1,7 @@
 """Preparing: the same bytes whatever happens on the way, nothing held out leaks, errors by name."""
 
 import fcntl
+import json
 import os
 import random
 import re
@@ -129,9 +130,9 @@ def test_killed_at_every_write_fsync_and_rename_the_rerun_gives_the_same_bytes(t
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert done.returncode == 0, done.stderr
-    # a token file is a write, two fsyncs and a rename, an index two fsyncs and a rename
+    # each file is a write, two fsyncs and a rename; the index is written after each block
     n_files, n_blocks = len(contents(expected)) - 1, Shards(expected).n_blocks
-    assert n_blocks > 3 and int(done.stdout) == 4 * n_files + 3 * (n_blocks + 1)
+    assert n_blocks > 3 and int(done.stdout) == 4 * (n_files + n_blocks + 1)
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
@@ -168,6 +169,21 @@ def test_leftover_temporary_files_are_cleaned_and_a_torn_block_is_never_taken(so
     (folder / "heldout-source.npy").unlink()
     prepare(source, "bytes", root=root, block_tokens=4_096, log=lines.append)
     assert contents(folder) == contents(whole)
+
+
+def test_a_block_that_changed_while_the_work_lay_cut_off_is_written_again(source, whole, tmp_path):
+    folder = prepare(source, root=tmp_path, block_tokens=4_096, **QUIET)
+    index = json.loads((folder / "index.json").read_bytes())
+    index["complete"] = False
+    del index["blocks"][-2:]
+    (folder / "index.json").write_text(json.dumps(index))
+    raw = bytearray((folder / "block-00001.npy").read_bytes())
+    raw[-1] ^= 1
+    (folder / "block-00001.npy").write_bytes(raw)
+    lines = []
+    prepare(source, "bytes", root=tmp_path, block_tokens=4_096, log=lines.append)
+    assert contents(folder) == contents(whole)
+    assert any("going on after 1 blocks" in line for line in lines)
 
 
 def test_two_at_once_work_on_one_folder_in_turn(source, whole, tmp_path):

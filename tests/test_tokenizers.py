@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 import tiktoken
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiktoken_ext import openai_public
 
@@ -159,6 +159,7 @@ def test_a_cut_character_decodes_to_the_replacement_sign_and_an_unknown_id_is_re
 
 
 @given(st.text(st.sampled_from(" \n\t\r\u00a0a'é字.1\x1c"), max_size=80))
+@example("ab\n\n\nc")  # the only run of white space that GPT-2 has a token for
 @settings(max_examples=200, deadline=None)
 def test_a_text_cut_into_pieces_encodes_like_the_whole(text):
     words = load_tokenizer("gpt2")
