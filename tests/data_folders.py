@@ -1,6 +1,7 @@
 """Small folders of shards and small texts for the tests of the data layer."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def write_folder(folder: Path, blocks, *, complete=True, vocab_size=60_000, bloc
 def distinct_blocks(*sizes: int) -> list[np.ndarray]:
     """Blocks in which no token repeats, so that a token names its place."""
     edges = np.cumsum([0, *sizes])
-    return [np.arange(a, b) for a, b in zip(edges[:-1], edges[1:])]
+    return [np.arange(a, b) for a, b in pairwise(edges)]
 
 
 def write_jsonl(path: Path, n_documents: int, *, seed=0, sources=("made-up",)) -> Path:
