@@ -15,18 +15,20 @@ class GuessError(X1Error, TypeError):
     """A guess that is no number."""
 
 
-def guess(value: float | None, truth: float, within: float = 2.0, name: str = "guess", log=print):
+def guess(
+    value: float | None, truth: float | None, within: float = 2.0, name: str = "guess", log=print
+):
     """Say how a guess compares with the truth: right when it is within a factor of it.
 
     None is fine. Returns True, False, or None where there is nothing to compare. Raises GuessError
     for a guess that is no finite number.
     """
     _check(name, value)
-    if value is None:
-        log(f"{name}: nothing predicted; it was {_short(truth)}. Fill it in before the next run")
-        return None
-    if truth is None:
-        log(f"{name}: you said {_short(value)}; the run did not measure it")
+    if value is None or truth is None:
+        said = "nothing predicted" if value is None else f"you said {_short(value)}"
+        was = "it was not measured" if truth is None else f"it was {_short(truth)}"
+        hint = "" if value is not None else ". Put a number there before the next run"
+        log(f"{name}: {said}, {was}{hint}")
         return None
     if value * truth <= 0:
         log(f"{name}: you said {_short(value)}, it was {_short(truth)}: not even the sign")

@@ -1,7 +1,7 @@
 """Start the trainer so that it outlives whoever started it; attach to it, follow it, stop it."""
 
 from x1lib.launch.following import follow, stop
-from x1lib.launch.parameters import configure
+from x1lib.launch.parameters import configure, open_text
 from x1lib.launch.places import project_root, run_folder, shown
 from x1lib.launch.starting import Launched, LaunchError, RunFailed, command, start
 
@@ -12,6 +12,7 @@ __all__ = [
     "command",
     "configure",
     "follow",
+    "open_text",
     "project_root",
     "run_folder",
     "shown",

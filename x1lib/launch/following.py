@@ -27,13 +27,13 @@ _HELDOUT = re.compile(r"^step [\d,]+ \| held-out (\w+): .*?([\d.]+) bits/byte")
 def follow(run: Launched, draw: Callable[[Path], object] | None = None, log=print) -> dict:
     """Print how a run is doing until it ends; return its manifest.
 
-    draw: of the run's folder, something that IPython can display, or None while there is nothing
-    to see; in a notebook it is shown once and then replaced in place. At most some forty lines,
-    whatever the length of the run. Ctrl-C stops the following and not the run. Raises RunFailed
+    draw: of the run's folder, something that IPython can display; in a notebook it is shown at
+    once and then replaced in place. At most some forty lines, whatever the length of the run. Ctrl-C stops the following and not the run. Raises RunFailed
     with the last lines of its log.
     """
     picture = _Picture(run.folder, draw)
     try:
+        picture.show_if_due()
         for line in _lines(run, picture):
             log(line)
     except KeyboardInterrupt:
@@ -136,12 +136,9 @@ class _Picture:
 
     def show(self) -> None:
         """Draw what the run has written so far."""
-        picture = self.draw(self.folder) if self.draw else None
-        if picture is None:
-            return
-        if self.handle is None:
+        if self.draw and self.handle:
+            self.handle.update(self.draw(self.folder))
+        elif self.draw:
             from IPython.display import display
 
-            self.handle = display(picture, display_id=True)
-        else:
-            self.handle.update(picture)
+            self.handle = display(self.draw(self.folder), display_id=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import difflib
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from x1lib import data, settings
 from x1lib.data.sources import open_source
 from x1lib.launch.places import project_root, run_folder
+from x1lib.session.opening import open_data
 from x1lib.settings import ConfigError
 from x1lib.shapes import resolve
 from x1lib.train import Config
@@ -66,3 +67,10 @@ def _whole(name: str, value: object) -> object:
     """5e9 as 5000000000 where a whole number is wanted, as on the trainer's command line."""
     wants_int = type(getattr(Config, name, None)) is int
     return int(value) if wants_int and isinstance(value, float) and value.is_integer() else value
+
+
+def open_text(config: Config) -> tuple[data.Shards, data.Tokenizer]:
+    """The prepared text of a run and its tokeniser, wherever one stands."""
+    source = project_root() / Path(config.source).expanduser()
+    there = config if config.source == "embedded" else replace(config, source=str(source))
+    return open_data(there, log=lambda line: None)

@@ -1,0 +1,361 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Lab 00: one real run
+#
+# ## Question
+#
+# A compressor such as `xz` knows nothing about English. It looks for strings that it has seen before. A language model gives every next token a probability, and a probability is a code length: p costs −log₂ p bits. So both can be asked the same question: **in how many bits do you write down this text, which you have never seen?**
+#
+# Tonight a network starts from random numbers and trains for three minutes on this machine. Will it beat `xz -9e`, and after how many seconds? You will guess first, then watch, then measure.
+#
+# You know PyTorch; you need not have pretrained anything.
+
+# %% [markdown]
+# 🇪🇸 Un compresor busca cadenas repetidas; un modelo de lenguaje reparte probabilidades, y toda probabilidad es también una longitud de código. Por eso podemos enfrentarlos con el mismo texto y la misma unidad: bits por byte. La pregunta de esta noche es cuántos segundos tarda una red que parte de cero en adelantar a `xz`.
+
+# %%
+import lzma
+import math
+
+import numpy as np
+
+from x1lib import check, economics, launch, planning, tracking, train
+from x1lib.data import load_tokenizer
+from x1lib.figures import Code, lab00
+from x1lib.pacing import Schedule
+from x1lib.shapes import Shape, count_params, resolve
+
+# %% [markdown]
+# ## Parameters
+#
+# These defaults are a real run, small enough for a laptop's CPU. On a GPU box the same notebook takes `papermill lab00.ipynb out.ipynb -p hours 24 -p shape 50m -p source TEXT.jsonl`, and every other setting of the trainer (`python -m x1lib.train --help`) can be given in the same way. Zero, `auto` and the empty text mean: derived, and you will see how.
+
+# %% tags=["parameters"]
+hours = 0.05  # ceiling on wall-clock of the run [hours], start-up and export included
+tokens = 0  # training tokens; 0: as many as the hours hold
+shape = "tiny"  # model: tiny, 5m, 12m, 25m, 50m, 100m or 240m
+source = "embedded"  # text: embedded, a .jsonl or .txt file, or a folder of shards, from the root
+tokenizer = "auto"  # gpt2, bpe4096 or bytes; auto: the one of the shape's vocabulary
+seq_len = 0  # tokens a sequence; 0: by the size of the model
+seed = 0  # of initialisation and data order
+out = ""  # folder of the run, from the project's root; empty: under experiments/X1-pretraining
+usd_per_hour = 0.0  # price of this machine [US dollars an hour]
+
+# %% [markdown]
+# A misspelt name or an impossible value ends the notebook here, before anything starts.
+
+# %%
+config = launch.configure(
+    globals(),
+    trainer="hours tokens shape source tokenizer seq_len seed out",
+    own={"usd_per_hour": 0.0},
+)
+folder = launch.project_root() / config.out
+print(
+    f"{config.shape} on {config.source} for at most {config.hours:g} h, in {launch.shown(folder)}"
+)
+
+# %% [markdown]
+# 🇪🇸 Los valores por defecto ya son un entrenamiento de verdad, solo que pequeño. El mismo cuaderno sirve para veinticuatro horas en una GPU: basta con cambiar `hours` y `shape`. Un nombre mal escrito o un valor imposible detiene el cuaderno aquí, antes de gastar nada.
+
+# %% [markdown]
+# ## Predict
+#
+# Predict before you look; that is where one learns. One anchor: a network that knows nothing spreads its probability evenly over the vocabulary, so every token costs it the logarithm of the vocabulary's size.
+
+# %%
+words = None if config.tokenizer == "auto" else load_tokenizer(config.tokenizer)
+size = resolve(config, words.vocab_size if words else None)
+n = count_params(size)
+print(
+    f"vocabulary {size.vocab_size:,}: knowing nothing costs {math.log(size.vocab_size):.2f} nats a token"
+)
+print(f"parameters: {n.body:,} in the body + {n.embedding:,} in the embedding = {n.total:,}")
+
+# %% [markdown]
+# Put numbers in the place of `None`. They are written beside the run before it starts, and the first ones stay: a prediction made after the result is none. At the end each is compared with what the run wrote in its manifest.
+
+# %%
+guess_loss = None  # held-out loss at the end [nats a token]
+guess_tokens_per_sec = None  # training speed of this machine
+guess_mfu = None  # share of its peak arithmetic that the model's own products use, 0 to 1
+
+predicted = check.save_predictions(
+    folder, loss=guess_loss, tokens_per_sec=guess_tokens_per_sec, mfu=guess_mfu
+)
+print(predicted)
+
+# %% [markdown]
+# 🇪🇸 Apunta tus tres números antes de seguir. Se guardan junto al entrenamiento y ya no cambian: una predicción hecha después de ver el resultado no vale. Como referencia, una red que no sabe nada paga por cada token el logaritmo del tamaño del vocabulario.
+
+# %% [markdown]
+# ## Cost
+#
+# A token that is trained on passes forward once and backward at about twice the price. Each weight of a matrix product then costs 2 + 4 = 6 operations a token. Attention adds 12 × layers × width of the heads × sequence length. The output head counts, since it is a product; the embedding lookup does not. This is the convention of the PaLM paper, and we keep to it.
+
+# %%
+heads_width = size.n_heads * size.head_dim
+attention = 12 * size.n_layers * heads_width * config.window
+flops_per_token = 6 * n.matmul + attention
+assert flops_per_token == economics.flops_per_token(size, config.window, "palm")
+print(
+    f"{flops_per_token / 1e6:.1f} MFLOP a token, {attention / flops_per_token:.0%} of it attention"
+)
+
+# %% [markdown]
+# The bill is the simplest product in the course: hours that are billed times the price of one. `hours` is a ceiling, which the trainer holds: start-up, evaluation and export are inside it.
+
+# %%
+ceiling_usd = config.hours * usd_per_hour
+print(f"ceiling: {config.hours:g} h at {usd_per_hour:.2f} US dollars an hour = {ceiling_usd:.2f}")
+
+# %% [markdown]
+# 🇪🇸 Cada peso que interviene en un producto cuesta seis operaciones por token: dos hacia delante y cuatro hacia atrás. A eso se suma la atención. La factura es aún más sencilla: horas por precio, con un techo que el propio programa respeta.
+
+# %% [markdown]
+# ## Run
+#
+# The loop that trains is not in this notebook; it is in one file, `x1lib/train.py`, which you can read in an evening. Here are the two functions at its centre. `gradients` is one step's forward and backward pass, in parts if the batch is too large for memory. `update` sets the learning rate and lets AdamW step.
+
+# %%
+Code(train.gradients, train.update)
+
+# %% [markdown]
+# The learning rate is a peak times a multiplier that depends on the step alone: it warms up, stays constant, then cools down to zero. Most of the last drop in loss comes in that cooldown. Look for it in the curve.
+
+# %%
+Code(Schedule.multiplier)
+
+# %% [markdown]
+# Now it starts, as a process of its own. Close this notebook, kill its kernel, shut the terminal: the run goes on. Run the notebook again and it attaches; if the machine went down, it resumes from the last checkpoint, to the same bits. A run that is finished is simply shown.
+#
+# In the lines below, the number of steps can move while it runs: hours are the ceiling, the machine may be busy, and the trainer decides the end again when its clock says so.
+
+# %%
+run = launch.start(config)
+
+# %%
+final = launch.follow(run, draw=lab00.live)
+
+# %% [markdown]
+# 🇪🇸 El entrenamiento vive en su propio proceso: puedes cerrar el cuaderno, matar el núcleo o apagar la terminal, y seguirá. Al ejecutar de nuevo el cuaderno te enganchas a él, lo reanudas si murió, o ves el resultado si ya terminó. Fíjate en la tasa de aprendizaje: sube, se mantiene y al final baja hasta cero.
+
+# %% [markdown]
+# ## Load
+#
+# From here on the notebook reads only what the run wrote: `metrics.jsonl`, one line a step, and `manifest.json`, which says what was run, on what, and with which result.
+
+# %%
+manifest = tracking.Manifest(folder).values
+steps = tracking.read_metrics(folder, "step")
+events = tracking.read_metrics(folder, "event")
+machine, plan = manifest["machine"], manifest["plan"]
+print(
+    f"{machine['device_name']}: {machine['dtype']}, compile {machine['compile']}, {machine['threads']} threads"
+)
+print(
+    f"{len(steps):,} steps of {plan['batch_size']} x {config.window} = {manifest['tokens']:,} tokens"
+)
+assert steps[-1]["tokens"] == manifest["tokens"] and manifest["flops_per_token"] == flops_per_token
+
+# %% [markdown]
+# You gave no learning rate and no batch size. The trainer timed a few steps, saw how many tokens would fit, and took both from Step Law (Li et al. 2025), a fit over many training runs. **Doubt:** those were far larger models, so here the law extrapolates.
+
+# %%
+decided = next(event for event in events if event["event"] == "plan")
+D = decided["schedule"]["knots"][-1][0] * decided["batch_size"] * config.window
+law_lr = planning.step_law_lr(manifest["n_params"]["body"], D)
+law_batch = planning.step_law_batch_tokens(D)
+print(f"for {D:,} tokens the law says: lr {law_lr:.2e}, batch {law_batch:,.0f} tokens")
+print(f"the run took: lr {plan['lr']:.2e}, batch {plan['batch_size'] * config.window:,} tokens")
+assert config.lr or config.branch_from or math.isclose(plan["lr"], law_lr, rel_tol=1e-9)
+
+# %% [markdown]
+# 🇪🇸 Desde aquí solo leemos lo que el entrenamiento dejó escrito. La tasa de aprendizaje y el tamaño del lote no los elegiste tú: salen de una ley ajustada con modelos mucho mayores, así que a esta escala conviene mirarla con cierta desconfianza.
+
+# %% [markdown]
+# ## Figure
+
+# %%
+lab00.curve(folder)
+
+# %% [markdown]
+# The left end of the curve is your first check of any run: before the first step the held-out loss must be the logarithm of the vocabulary's size. If it is not, the initialisation or the loss is wrong, and no training will tell you.
+
+# %%
+before = lab00.evaluations(folder, "documents")[0]["loss"]
+expected = math.log(manifest["shape"]["vocab_size"])
+print(f"before the first step: {before:.3f} nats a token; the logarithm says {expected:.3f}")
+assert math.isclose(before, expected, rel_tol=0.03)  # random logits are small, not zero
+print(f"at the end, held out: {manifest['val_loss']:.3f} nats a token")
+
+# %% [markdown]
+# 🇪🇸 Antes del primer paso, la pérdida debe coincidir con el logaritmo del vocabulario; si no coincide, hay un error y más vale encontrarlo ya. Después baja deprisa, se aplana, y vuelve a bajar cuando la tasa de aprendizaje se enfría.
+
+# %% [markdown]
+# ## Samples
+#
+# A loss is an average. To see what it means, let the model write: the same openings, the same random seed, before the first step and after the last. `<|endoftext|>` is the mark that stands between documents.
+
+# %%
+samples = tracking.read_metrics(folder, "sample")
+for step in sorted({sample["step"] for sample in samples}):
+    print(f"--- after {step:,} steps")
+    print("\n".join(sample["text"].strip() for sample in samples if sample["step"] == step))
+
+# %% [markdown]
+# Spelling comes first, then short words and punctuation, then the manner of the text it read. Sense comes last, and not in minutes.
+#
+# 🇪🇸 Primero llegan la ortografía y las palabras cortas; después, el tono de los libros que ha leído. El sentido es lo último que se aprende, y no cabe en unos minutos.
+
+# %% [markdown]
+# ## Against xz
+#
+# Nats per token depend on the tokeniser: longer tokens cost more each, and there are fewer. Bits per byte do not. They are the sum of all nats, divided by ln 2 and by the number of UTF-8 bytes that those tokens stand for. We recover exactly that text from the held-out tokens, and hand it to `xz`.
+
+# %%
+shards, tok = launch.open_text(config)
+
+
+def heldout_text(name: str) -> bytes:
+    ids = shards.heldout(name)
+    return tok.decode(ids[ids != tok.eot_id]).encode()
+
+
+def xz_bytes(text: bytes) -> int:
+    return len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))  # what `xz -9e` does
+
+
+# %%
+xz = {}
+for name, result in manifest["heldout"].items():
+    text = heldout_text(name)[: result["n_bytes"]]
+    ids = shards.heldout(name)[: result["n_tokens"] + 1]
+    assert len(text) == tok.token_bytes[ids].sum()  # the very bytes that bits per byte counts
+    xz[name] = 8 * xz_bytes(text) / len(text)
+    model = result["bits_per_byte"]
+    print(
+        f"{lab00.LABELS[name]}, {len(text):,} bytes: xz {xz[name]:.3f}, model {model:.3f} bits/byte"
+    )
+
+# %% [markdown]
+# When did it pass `xz`? The run evaluated itself about ten times on the way, so the crossing is known between two of these evaluations and no better.
+
+# %%
+evals = lab00.evaluations(folder, "documents")
+n_bytes = evals[0]["n_bytes"]
+xz_same = 8 * xz_bytes(heldout_text("documents")[:n_bytes]) / n_bytes
+under = next((e for e in evals if e["bits_per_byte"] < xz_same), None)
+if under is None:
+    print("the model did not pass xz before its last evaluation")
+else:
+    last = evals[max(0, evals.index(under) - 1)]
+    print(f"between {last['elapsed_seconds']:.0f} s and {under['elapsed_seconds']:.0f} s,")
+    print(f"that is between {last['tokens']:,} and {under['tokens']:,} tokens")
+lab00.against_xz(folder, xz_same)
+
+# %% [markdown]
+# **Is that fair?** The model has read a library and `xz` started blank. So let `xz` read too: compress a few megabytes of the training text with the held-out text behind it, and count only what the second part adds.
+
+# %%
+ids = np.load(shards.folder / shards.blocks[0]["file"])
+read = tok.decode(ids[ids != tok.eot_id]).encode()[-4_000_000:]
+text = heldout_text("documents")
+xz_read = 8 * (xz_bytes(read + text) - xz_bytes(read)) / len(text)
+print(f"xz after reading {len(read) / 1e6:.1f} MB: {xz_read:.3f} bits/byte")
+print(f"xz blank {xz['documents']:.3f}, model {manifest['bits_per_byte']:.3f}")
+
+# %% [markdown]
+# Reading helps `xz` as well. What it cannot do is use a phrase that is *like* one it knows. The comparison still favours the model in one respect: the weights themselves are not counted as part of the code.
+#
+# 🇪🇸 Si a `xz` también le dejamos leer, mejora bastante. Lo que no sabe hacer es aprovechar una frase parecida a otra; solo le sirven las idénticas. Y seamos justos: en esta cuenta no entran los pesos del modelo, que también habría que enviar.
+
+# %% [markdown]
+# ## Tokens per parameter
+#
+# Hoffmann et al. (2022) found that a compute-optimal model sees about 20 tokens for each parameter. But which parameters? They counted all of them; Kaplan et al. (2020) left the embedding out. For a small model the difference is large, so every ratio in this course says which it means.
+
+# %%
+D, counts = manifest["tokens"], manifest["n_params"]
+for name in ("body", "total"):
+    print(f"{D / counts[name]:6.2f} tokens per parameter, {name} = {counts[name]:,}")
+print(
+    f"{D / manifest['data']['n_tokens']:6.2f} passes over the {manifest['data']['n_tokens']:,} tokens there are"
+)
+
+# %% [markdown]
+# 🇪🇸 «Veinte tokens por parámetro» solo significa algo si se dice qué parámetros se cuentan. En un modelo pequeño la tabla de embeddings pesa mucho, y las dos cuentas dan resultados muy distintos.
+
+# %% [markdown]
+# ## MFU
+#
+# Model FLOPs utilisation is tokens per second times FLOPs per token, divided by the peak of the machine. The numerator is the arithmetic that the model needs, whatever was done in fact. For a GPU the peak is on the data sheet; for a CPU the run measured it.
+
+# %%
+rate, peak = manifest["tokens_per_sec"], manifest["peak_flops_per_sec"]
+if rate:
+    assert math.isclose(rate * flops_per_token / peak, manifest["mfu"], rel_tol=1e-9)
+    print(
+        f"{rate:,.0f} tokens/s x {flops_per_token / 1e6:.1f} MFLOP / {peak / 1e9:,.0f} GFLOP/s = {manifest['mfu']:.1%}"
+    )
+print(f"peak {manifest['peak_source']}")
+
+# %% [markdown]
+# The same run under other conventions. None is wrong; an MFU without its convention's name is.
+
+# %%
+model = Shape(**manifest["shape"])
+for convention, meaning in economics.CONVENTIONS.items():
+    share = economics.mfu(rate, model, config.window, peak, convention=convention) if rate else None
+    print(f"{convention:<7} {'not measured' if share is None else f'{share:6.1%}'}  {meaning}")
+
+# %% [markdown]
+# 🇪🇸 El MFU dice qué parte de la potencia de la máquina se dedica a lo que el modelo necesita de verdad. Cambia según lo que se cuente, así que un MFU sin el nombre de su convención no informa de nada.
+
+# %% [markdown]
+# ## Verdict
+#
+# Your predictions, as they were saved before the run, beside what it measured.
+
+# %%
+check.guess(predicted["loss"], manifest["val_loss"], within=1.1, name="held-out loss")
+check.guess(predicted["tokens_per_sec"], rate, within=2.0, name="tokens per second")
+check.guess(predicted["mfu"], manifest["mfu"], within=1.5, name="MFU")
+
+# %%
+for name, result in manifest["heldout"].items():
+    gain = xz[name] / result["bits_per_byte"]
+    verdict = "the model wins" if gain > 1 else "xz wins: give the model more hours"
+    print(f"{lab00.LABELS[name]}: xz needs {gain:.2f} times the model's bits; {verdict}")
+
+# %% [markdown]
+# 🇪🇸 Compara lo que dijiste con lo que ocurrió. Si te equivocaste por mucho, busca qué factor se te escapó: la velocidad de la máquina, las operaciones por token o lo que de verdad cuesta aprender.
+
+# %% [markdown]
+# ## Limits
+#
+# - **One seed.** Another seed gives another last digit. Whether a change of settings helps is decided over several.
+# - **Held out is not foreign.** The held-out documents come from the same sources as the training text, and only the book was kept away whole.
+# - **Seconds belong to the machine.** Speed, MFU and the crossing are of this machine on this day; losses carry over.
+# - **A small run.** The samples show manner, not knowledge.
+#
+# 🇪🇸 Una sola semilla, un texto de la misma familia y una máquina concreta: los segundos son suyos; las pérdidas sí se pueden comparar.
+
+# %%
+hours_used = manifest["wall_clock_seconds"] / 3600
+artefacts = ", ".join(sorted({name.split("/")[0] for name in manifest["artefacts"]}))
+print(f"status: {manifest['status']}")
+print(f"you have: {artefacts} in {launch.shown(folder)}")
+print(f"it cost: {hours_used:.3f} h, {hours_used * usd_per_hour:.2f} US dollars")
+print("next: the same notebook with ten times the hours; what happens to the loss?")
