@@ -42,8 +42,8 @@ GPUS = {
         Gpu("H100-94GB-NVL", r"H100 NVL", 1671e12 / 2, "NVIDIA H100 data sheet, 2023"),
         Gpu("H100-80GB-PCIe", r"H100 PCIe", 1513e12 / 2, "NVIDIA H100 data sheet, 2023"),
         Gpu("H100-80GB-SXM", r"H100.*80GB", 1979e12 / 2, "NVIDIA H100 data sheet, 2023"),
-        Gpu("H200-141GB-SXM", r"H200(?! NVL)", 1979e12 / 2, "NVIDIA H200 data sheet, 2024"),
-        Gpu("L40S", r"L40S", 733e12 / 2, "NVIDIA L40S data sheet, 2023"),
+        Gpu("H200-141GB-SXM", r"\bH200(?! NVL)", 1979e12 / 2, "NVIDIA H200 data sheet, 2024"),
+        Gpu("L40S", r"L40S", 362.05e12, "NVIDIA L40S data sheet, 2023"),
         Gpu("L4", r"L4$", 242e12 / 2, "NVIDIA L4 data sheet, 2023"),
         Gpu("A10", r"A10$", 125e12, "NVIDIA A10 data sheet, 2021"),
     )

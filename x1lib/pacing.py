@@ -8,16 +8,19 @@ resumed run replays instead of deciding anew. In `steps` or `tokens` the clock d
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from x1lib import X1Error
 
 SECONDS_PER_HOUR = 3600.0
 TARGET = 0.97  # of the time left: aim here, so that a slow last stretch still ends inside
-TOLERANCE = 0.02  # decide again when the forecast misses the aim by more than this share
+SLACK = 0.005  # of the ceiling, and one step: the margin that is left when no time is
+TOLERANCE = 0.02  # of the steps left: a forecast that misses the plan by less changes nothing
 
 
 class PacingError(X1Error, ValueError):
@@ -60,7 +63,7 @@ class Schedule:
         """How far through the cooldown the run is at this step: 0 before it, 1 at the end."""
         if step <= self.cooldown_start:
             return 0.0
-        for (a, p), (b, q) in zip(self.knots, self.knots[1:], strict=False):
+        for (a, p), (b, q) in pairwise(self.knots):
             if step < b:
                 return p + (q - p) * (step - a) / (b - a)
         return 1.0
@@ -110,6 +113,7 @@ class Pace:
         self.ceiling_seconds = hours * SECONDS_PER_HOUR
         self.cooldown = cooldown
         self.reserve_seconds = reserve_seconds
+        self.planned_step_seconds = 0.0
         self._marks: deque[tuple[int, float]] = deque(maxlen=6)
         self._clock = clock
         self._origin = (clock() if started_at is None else started_at) - used_seconds
@@ -136,9 +140,23 @@ class Pace:
         (first, start), (last, end) = self._marks[0], self._marks[-1]
         return (end - start) / (last - first)
 
+    def _slowdown(self) -> float:
+        """How much slower the machine is than when the run was planned: 1 or more.
+
+        The median between notes, so that one stall is no slowdown. What follows the last step
+        was timed at the start, and is expected to have become slower by as much.
+        """
+        marks = list(self._marks)
+        gaps = [(t - s) / (n - m) for (m, s), (n, t) in pairwise(marks) if n > m]
+        if not gaps or not self.planned_step_seconds:
+            return 1.0
+        return max(1.0, statistics.median(gaps) / self.planned_step_seconds)
+
     def steps_left(self, step_seconds: float) -> int:
-        """How many more steps fit, at the measured seconds a step."""
-        return max(0, int(TARGET * self.seconds_left / step_seconds))
+        """How many more steps fit at so many seconds a step, with a margin for the unforeseen."""
+        left = self.seconds_left - (self._slowdown() - 1) * self.reserve_seconds
+        margin = max((1 - TARGET) * left, SLACK * self.ceiling_seconds + step_seconds)
+        return max(0, int((left - margin) / step_seconds))
 
     def first_total(self, step_seconds: float) -> int:
         """Steps that the whole run can hold; raises PacingError when that is none."""
@@ -149,22 +167,33 @@ class Pace:
                 f" after {self.elapsed_seconds:.0f} s of start-up and {self.reserve_seconds:.0f} s"
                 " kept for evaluation and export; give more hours or a smaller shape"
             )
+        self.planned_step_seconds = step_seconds
         return total
 
     def review(
-        self, step: int, schedule: Schedule, max_steps: int | None = None
+        self, step: int, schedule: Schedule, max_steps: int | None = None, *, stride: int = 1
     ) -> Schedule | None:
-        """Return a new schedule when the forecast at the recent speed misses the aim, else None.
+        """Decide the schedule again where the clock says so; None where it stands.
 
-        max_steps: an upper bound in steps (a token target).
+        Until the cooldown there is one question, when to start it: at once where the recent speed
+        leaves no more time, and later than planned where it leaves more. In the cooldown its end
+        moves with the speed. max_steps: a target in steps. stride: steps until the next review.
         """
         step_seconds = self.recent_step_seconds
-        if step_seconds is None:
+        if self.seconds_left <= 0:
+            fits = step + 1  # the one after this is the last
+        elif step_seconds is None:
             return None
-        fits = step + self.steps_left(step_seconds)
+        else:
+            fits = step + max(1, self.steps_left(step_seconds))
         if max_steps is not None:
             fits = min(fits, max_steps)
-        planned = schedule.total_steps - step
-        if abs(fits - schedule.total_steps) <= max(1, TOLERANCE * planned):
+        if abs(fits - schedule.total_steps) <= TOLERANCE * (schedule.total_steps - step):
             return None
-        return schedule.ending_at(step, max(fits, step + 1), self.cooldown)
+        new = schedule.ending_at(step, fits, self.cooldown)
+        if step < schedule.cooldown_start:
+            starts_now = new.cooldown_start < step + stride
+            was_to_start = schedule.cooldown_start < step + stride
+            if not (starts_now or was_to_start):
+                return None
+        return new

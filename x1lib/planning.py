@@ -52,14 +52,18 @@ def largest_divisor(n: int, limit: int) -> int:
 class Plan:
     """What is derived at the start of a run and kept to its end."""
 
+    window: int  # tokens a sequence
     batch_size: int  # sequences a step
     micro_batch: int  # sequences a forward pass; divides batch_size
     lr: float  # peak
     reference_lr: float  # Step Law's, which weight decay is counted in
     schedule: Schedule
-    step_bound: int | None  # the most steps that tokens or steps allow, however long the hours
-    eval_every: int  # steps
-    checkpoint_every: int  # steps
+    step_bound: int | None = None  # the most steps that tokens or steps allow, whatever the hours
+    eval_every: int = 1  # steps
+    checkpoint_every: int = 1  # steps
+    reserve_seconds: float = 0.0  # in hours: kept for what comes after the last step
+    step_seconds: float = 0.0  # in hours: as timed when the run was planned
+    final_eval_tokens: int | None = None  # of each held-out text; None: all of it
 
     @classmethod
     def from_json(cls, values: dict) -> Plan:
@@ -91,11 +95,9 @@ def derive(
     if c.steps and not c.batch_tokens:
         sizes.append(tokens_of_steps(c.steps))
     # 2. The batch, in whole sequences and whole passes.
-    if parent and not c.batch_tokens:
-        batch, micro = parent.batch_size, parent.micro_batch
-    else:
-        n_sequences = (c.batch_tokens or step_law_batch_tokens(min(sizes))) / c.window
-        batch, micro = split_batch(n_sequences, micro_limit, exact=bool(c.batch_tokens))
+    given = c.batch_tokens or (parent.batch_size * parent.window if parent else 0)
+    n_sequences = (given or step_law_batch_tokens(min(sizes))) / c.window
+    batch, micro = split_batch(n_sequences, micro_limit, exact=bool(given))
     # 3. The steps: whichever end comes first.
     ends = [n for n in (c.steps, -(-c.tokens // (batch * c.window))) if n]
     bound = min(ends, default=None)
@@ -106,6 +108,7 @@ def derive(
     # 4. The learning rate for that many tokens.
     reference = parent.reference_lr if parent else step_law_lr(n_body, total * batch * c.window)
     return Plan(
+        window=c.window,
         batch_size=batch,
         micro_batch=micro,
         lr=c.lr or (parent.lr if parent else reference),

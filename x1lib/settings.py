@@ -93,7 +93,7 @@ def _whole(text: str) -> int:
         number = int(text)
     except ValueError:
         number = float(text)
-    if number != int(number):
+    if not math.isfinite(number) or number != int(number):
         raise ValueError(text)
     return int(number)
 

@@ -38,7 +38,12 @@ def parent_state(config, log):
         raise ConfigError(f"branch_from: {folder} holds no checkpoint; give a run's folder")
     changed = settings.differences(saved.state["config"], config)
     changed.pop("branch_from", None)
-    return saved, {"from": folder, "step": saved.step, "changed": changed}
+    plan = saved.state["plan"]
+    if plan is None:
+        raise ConfigError(
+            f"branch_from: {folder} has not planned its steps yet; let it train first"
+        )
+    return saved, {"from": folder, "step": saved.step, "changed": changed, "plan": plan}
 
 
 def open_data(config, log):
@@ -80,4 +85,6 @@ def choose_machine(config, flops_per_token: float, stored: dict | None):
     else:
         machine, changes = runtime.choose_machine(**asked), []
     runtime.make_deterministic(c.deterministic)
+    if machine.device == "cpu":
+        runtime.keep_freed_memory()
     return machine, changes

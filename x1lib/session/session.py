@@ -8,32 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
 
-from x1lib import checkpoint, planning, runtime, tracking
+from x1lib import checkpoint, runtime, tracking
 from x1lib.economics import flops_per_token
-from x1lib.pacing import SECONDS_PER_HOUR, Pace, Schedule
+from x1lib.pacing import Pace
 from x1lib.planning import Plan
 from x1lib.sampling import generate
 from x1lib.session import opening
 from x1lib.shapes import count_params, resolve
 
-T = TypeVar("T")
-DISK_BYTES_PER_SEC = 300e6  # a slow rented disk; only the reserve for the last save depends on it
 UNTIMED_STEPS = 3  # of each process: compiling and first touches of memory are no throughput
-PROBE_STEPS, PROBE_TOKENS = 5, 4096
 OPENINGS = ("The ", "It was a ")
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 class Session(contextlib.AbstractContextManager):
@@ -88,7 +75,8 @@ class Session(contextlib.AbstractContextManager):
         self.step = self.sample = self.first_step = self._steps_here = 0
         self.skip: list[int] = []
         self.plan: Plan | None = None
-        self._parent_plan: Plan | None = None
+        self.final_eval_tokens: int | None = None  # None: all held-out text
+        self.parent_plan: dict | None = None  # of a branch
         self.meter = tracking.Meter()
         self.metrics = self._held.enter_context(tracking.Run(self.out))
         self.manifest = tracking.Manifest(self.out)
@@ -97,16 +85,20 @@ class Session(contextlib.AbstractContextManager):
 
     def begin(self, model, optimizer) -> None:
         """Take up the saved state, if there is one, and record how this process starts."""
-        self._model, self._optimizer = model, optimizer
+        self.model, self.optimizer = model, optimizer
         if self.saved:
             self.step, self.sample = self.saved.step, self.saved.state["sample"]
             self.skip = self.saved.state["skip"]
-            plan = self.saved.state["plan"]
-            self._parent_plan = Plan.from_json(plan) if plan else None
-            if self.resuming:
-                self.plan = self._parent_plan
             checkpoint.restore_training(model, optimizer, self.saved.tensors)
-        self.first_step = self.lineage["step"] if self.lineage else 0
+        if self.resuming and self.saved.state["plan"]:
+            self.plan = Plan.from_json(self.saved.state["plan"])
+            self.pace.reserve_seconds = self.plan.reserve_seconds
+            self.pace.planned_step_seconds = self.plan.step_seconds
+            self.final_eval_tokens = self.plan.final_eval_tokens
+        if self.lineage:
+            self.first_step, self.parent_plan = self.lineage["step"], self.lineage["plan"]
+            if not self.resuming:  # the same place in the text, whatever the window
+                self.sample = self.sample * self.parent_plan["window"] // self.config.window
         self.finished = (
             self.manifest.values.get("status") == "finished"
             and self.plan is not None
@@ -119,79 +111,6 @@ class Session(contextlib.AbstractContextManager):
         self.event(name, changes=self.changes, lineage=self.lineage)
         self.log(f"{name} at step {self.step:,} in {self.out}")
         self.manifest.update(**self.describe(), status="running")
-
-    def make_plan(self, one_step: Callable[[], object], evaluate: Callable[[int], object]) -> None:
-        """Derive the plan; in hours, `one_step` and `evaluate(n_tokens)` are timed for it."""
-        c = self.config
-        rate = planning.ASSUMED_MFU[self.machine.device] * self.peak_flops / self.flops_per_token
-        limit = runtime.micro_batch_limit(self.machine, self.shape, c.window)
-
-        def steps_in_time(batch_size: int, micro_batch: int) -> tuple[int, int]:
-            return self._probe(batch_size, micro_batch, one_step, evaluate)
-
-        self.plan = planning.derive(
-            c,
-            n_body=count_params(self.shape).body,
-            guess_tokens=rate * SECONDS_PER_HOUR * c.hours,
-            micro_limit=c.micro_batch or limit,
-            steps_in_time=steps_in_time,
-            parent=self._parent_plan,
-        )
-        p = self.plan
-        self.event("plan", **asdict(p))
-        self.log(
-            f"plan: {p.schedule.total_steps:,} steps of {p.batch_size} x {c.window} tokens"
-            f" ({p.micro_batch} sequences a pass), {p.schedule.warmup_steps} of warm-up, cooldown"
-            f" from {p.schedule.cooldown_start:,}, peak lr {p.lr:.2e}"
-        )
-
-    def _probe(self, batch_size, micro_batch, one_step, evaluate) -> tuple[int, int]:
-        """Time real steps at lr 0, which leave the weights alone; then forget their moments."""
-        step, sample = self.step, self.sample
-        self.plan = Plan(batch_size, micro_batch, 0.0, 0.0, Schedule.of(1, 0, 0), None, 1, 1)
-        try:
-            seconds = [_seconds(one_step) for _ in range(PROBE_STEPS)]
-            eval_seconds = min(_seconds(lambda: evaluate(PROBE_TOKENS)) for _ in range(2))
-            micro_batch = self.plan.micro_batch  # smaller, if memory was short
-        finally:
-            self.plan, self.step, self.sample = None, step, sample
-            self._optimizer.state.clear()
-            if self.saved:
-                checkpoint.restore_training(self._model, self._optimizer, self.saved.tensors)
-        heldout = [len(self.shards.heldout(name)) for name in self.shards.heldout_names]
-        probed = sum(min(n, PROBE_TOKENS) for n in heldout)
-        self._reserve(eval_seconds * sum(heldout) / probed)
-        return self.pace.first_total(statistics.median(seconds[1:])), micro_batch
-
-    def _reserve(self, eval_seconds: float) -> None:
-        """Keep wall-clock for what comes after the last step: evaluate, save, export, draw."""
-        disk = 5 * 4 * count_params(self.shape).total / DISK_BYTES_PER_SEC
-        self.pace.reserve_seconds = 1.25 * eval_seconds + disk + 5.0
-        self.event("reserve", seconds=round(self.pace.reserve_seconds, 2))
-
-    def fit_memory(self, params: list, attempt: Callable[[int], T]) -> T:
-        """attempt(micro_batch), with smaller ones, at an equal batch, while memory is short.
-
-        Raises NoMemoryError when one sequence does not fit.
-        """
-        while True:
-            micro = self.plan.micro_batch
-            try:
-                return attempt(micro)
-            except (RuntimeError, MemoryError) as error:
-                if not runtime.is_out_of_memory(error):
-                    raise
-                if micro == 1:
-                    raise runtime.NoMemoryError(
-                        f"one sequence of {self.config.window} tokens does not fit in memory; give"
-                        " a smaller --shape or --seq-len"
-                    ) from error
-            for p in params:
-                p.grad = None
-            smaller = planning.largest_divisor(self.plan.batch_size, micro // 2)
-            self.plan = replace(self.plan, micro_batch=smaller)
-            self.event("micro_batch", was=micro, now=smaller, why="out of memory")
-            self.log(f"out of memory: {smaller} sequences a pass, not {micro}; the batch is equal")
 
     def stepped(self, seconds: float, **values: float) -> None:
         """Record a step that took so long; the first ones of a process do not count as speed."""
@@ -229,30 +148,20 @@ class Session(contextlib.AbstractContextManager):
         """Whether something that happens every so many steps, and not at the end, is due now."""
         return self.step % every == 0 and self.step < self.plan.schedule.total_steps
 
-    def review_pace(self) -> None:
-        """In hours: hold the schedule against the clock now and then; decide again on a miss."""
-        schedule = self.plan.schedule
-        if not self.config.hours or not self.due(max(1, schedule.total_steps // 50)):
+    def evaluated(self, name: str, result: dict) -> None:
+        """Record one evaluation of a held-out text; a probe's is no result."""
+        if self.plan is None or not self.plan.lr:
             return
-        self.pace.mark(self.step)
-        new = self.pace.review(self.step, schedule, self.plan.step_bound)
-        if new is not None:
-            self.plan = replace(self.plan, schedule=new)
-            self.event("schedule", schedule=asdict(new), was=asdict(schedule))
-
-    def evaluated(self, name: str, result: dict, whole: bool) -> None:
-        """Record one evaluation of a held-out text."""
         elapsed = round(self.pace.elapsed_seconds, 3)
         tokens = self.sample * self.config.window
         self.metrics.log(
-            "eval", step=self.step, tokens=tokens, name=name, whole=whole, **result,
+            "eval", step=self.step, tokens=tokens, name=name, **result,
             elapsed_seconds=elapsed,
         )  # fmt: skip
-        if self.plan and self.plan.lr:
-            self.log(
-                f"step {self.step:,} | held-out {name}: {result['loss']:.4f} nats/token,"
-                f" {result['bits_per_byte']:.4f} bits/byte over {result['n_tokens']:,} tokens"
-            )
+        self.log(
+            f"step {self.step:,} | held-out {name}: {result['loss']:.4f} nats/token,"
+            f" {result['bits_per_byte']:.4f} bits/byte over {result['n_tokens']:,} tokens"
+        )
 
     def sample_text(self, model) -> None:
         """Record what the model writes after a few openings."""
@@ -287,7 +196,7 @@ class Session(contextlib.AbstractContextManager):
             "data": {"blocks": n_blocks, "fingerprint": self.shards.fingerprint(n_blocks)},
             "lineage": self.lineage,
         }
-        tensors = checkpoint.training_tensors(self._model, self._optimizer)
+        tensors = checkpoint.training_tensors(self.model, self.optimizer)
         folder, keep = self.out / "state", self.config.keep_last
         with self.interrupts.held():
             try:
@@ -301,9 +210,10 @@ class Session(contextlib.AbstractContextManager):
                 )
 
     def failed(self, error: Exception) -> None:
-        """Record why the run stopped."""
-        self.event("failed", why=str(error))
-        self.manifest.update(status="failed", reason=f"{type(error).__name__}: {error}")
+        """Record why the run stopped, as far as the disk allows."""
+        with contextlib.suppress(tracking.RecordError):
+            self.event("failed", why=str(error))
+            self.manifest.update(status="failed", reason=f"{type(error).__name__}: {error}")
 
     def finish(self, model, results: dict) -> dict:
         """Export the model, draw the curve, and complete the manifest; returns it."""

@@ -2,12 +2,20 @@
 
 from x1lib.tracking.curve import draw_loss_curve, plot_loss
 from x1lib.tracking.manifest import Manifest, git_state, sha256_of, utc_now, versions, write_json
-from x1lib.tracking.metrics import Run, TrackingError, read_lines, read_metrics, used_seconds
+from x1lib.tracking.metrics import (
+    RecordError,
+    Run,
+    TrackingError,
+    read_lines,
+    read_metrics,
+    used_seconds,
+)
 from x1lib.tracking.progress import Meter
 
 __all__ = [
     "Manifest",
     "Meter",
+    "RecordError",
     "Run",
     "TrackingError",
     "draw_loss_curve",

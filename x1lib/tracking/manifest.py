@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from x1lib.tracking.metrics import RecordError, finite
+
 MANIFEST = "manifest.json"
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "transformers")
 
@@ -32,11 +34,21 @@ class Manifest:
 def write_json(path: Path, value: object) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _write_aside(temporary, value)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RecordError(
+            f"{path} cannot be written ({error.strerror}); make room and start again"
+        ) from error
+
+
+def _write_aside(temporary: Path, value: object) -> None:
     with open(temporary, "w") as file:
-        file.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        file.write(json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def utc_now() -> str:

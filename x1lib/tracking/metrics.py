@@ -16,6 +16,12 @@ class TrackingError(X1Error, ValueError):
     """A record of a run that is missing or cannot be read."""
 
 
+class RecordError(TrackingError):
+    """The disk of the run folder takes no more records."""
+
+    exit_code = 74  # EX_IOERR, as in x1lib.runtime
+
+
 class Run:
     """Appends one JSON object a line to `folder/metrics.jsonl`; survives kill -9 at any byte.
 
@@ -25,16 +31,22 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.path = Path(folder) / METRICS
-        self._file = open(self.path, "ab")
+        self._file = open(self.path, "ab", buffering=0)  # a line is written whole or torn at once
         if self._file.tell() and self.path.read_bytes()[-1:] != b"\n":
-            self._file.write(b"\n")
+            self._write(b"\n")
 
     def log(self, kind: str, **values: object) -> None:
         """Write one line and hand it to the system at once; a value that is not finite is null."""
-        line = {"kind": kind, "time": round(time.time(), 3)}
-        line |= {k: _finite(v) for k, v in values.items()}
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
+        line = finite({"kind": kind, "time": round(time.time(), 3), **values})
+        self._write(json.dumps(line, allow_nan=False).encode() + b"\n")
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise RecordError(
+                f"{self.path} cannot be written ({error.strerror}); make room and start again"
+            ) from error
 
     def event(self, name: str, **values: object) -> None:
         """Write something that happened: a start, a resume, a new schedule, an error."""
@@ -47,9 +59,14 @@ class Run:
         self._file.close()
 
 
-def _finite(value: object) -> object:
+def finite(value: object) -> object:
+    """The value with every NaN and infinity in it, however deep, as None: JSON knows neither."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
     return value
 
 

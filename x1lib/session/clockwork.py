@@ -1,0 +1,133 @@
+"""Where measurement decides: the plan from timed steps, the micro-batch from memory, the pace."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import TypeVar
+
+from x1lib import checkpoint, planning, runtime
+from x1lib.pacing import SECONDS_PER_HOUR, Schedule
+from x1lib.planning import Plan
+from x1lib.session.session import Session
+from x1lib.shapes import count_params
+
+T = TypeVar("T")
+PROBE_STEPS, PROBE_TOKENS = 5, 4096
+DISK_BYTES_PER_SEC = 300e6  # a slow rented disk; only the reserve for the last save depends on it
+AFTER_SECONDS = 5.0  # samples, the figure, the hashes
+EVAL_SHARE = 0.04  # of the ceiling, for the last evaluation
+
+
+def make_plan(
+    run: Session, one_step: Callable[[], object], evaluate: Callable[[int], object]
+) -> None:
+    """Derive run.plan; in hours, `one_step` and `evaluate(n_tokens)` are timed for it."""
+    c = run.config
+    rate = planning.ASSUMED_MFU[run.machine.device] * run.peak_flops / run.flops_per_token
+    limit = runtime.micro_batch_limit(run.machine, run.shape, c.window)
+
+    def steps_in_time(batch_size: int, micro_batch: int) -> tuple[int, int]:
+        return _probe(run, batch_size, micro_batch, one_step, evaluate)
+
+    run.plan = p = planning.derive(
+        c,
+        n_body=count_params(run.shape).body,
+        guess_tokens=rate * SECONDS_PER_HOUR * c.hours,
+        micro_limit=c.micro_batch or limit,
+        steps_in_time=steps_in_time,
+        parent=Plan.from_json(run.parent_plan) if run.parent_plan else None,
+    )
+    run.plan = p = replace(
+        p,
+        reserve_seconds=run.pace.reserve_seconds,
+        step_seconds=run.pace.planned_step_seconds,
+        final_eval_tokens=run.final_eval_tokens,
+    )
+    run.event("plan", **asdict(p))
+    run.log(
+        f"plan: {p.schedule.total_steps:,} steps of {p.batch_size} x {c.window} tokens"
+        f" ({p.micro_batch} sequences a pass), {p.schedule.warmup_steps} of warm-up, cooldown"
+        f" from {p.schedule.cooldown_start:,}, peak lr {p.lr:.2e}"
+    )
+
+
+def _probe(run: Session, batch_size, micro_batch, one_step, evaluate) -> tuple[int, int]:
+    """Time real steps at lr 0, which leave the weights alone; then forget their moments."""
+    step, sample = run.step, run.sample
+    run.plan = Plan(run.config.window, batch_size, micro_batch, 0.0, 0.0, Schedule.of(1, 0, 0))
+    try:
+        seconds = [_seconds(one_step) for _ in range(PROBE_STEPS)]
+        eval_seconds = min(_seconds(lambda: evaluate(PROBE_TOKENS)) for _ in range(2))
+        micro_batch = run.plan.micro_batch  # smaller, if memory was short
+    finally:
+        run.plan, run.step, run.sample = None, step, sample
+        run.optimizer.state.clear()
+        if run.saved:
+            checkpoint.restore_training(run.model, run.optimizer, run.saved.tensors)
+    _reserve(run, eval_seconds)
+    return step + run.pace.first_total(statistics.median(seconds[1:])), micro_batch
+
+
+def _reserve(run: Session, eval_seconds: float) -> None:
+    """Keep wall-clock for what follows the last step: evaluate, sample, save, export, draw.
+
+    A short run cannot read all held-out text: its last evaluation may take 4% of the ceiling.
+    """
+    sizes = [len(run.shards.heldout(name)) for name in run.shards.heldout_names]
+    token_seconds = eval_seconds / sum(min(n, PROBE_TOKENS) for n in sizes)
+    allowed = EVAL_SHARE * run.pace.ceiling_seconds / token_seconds
+    if sum(sizes) > allowed:
+        run.final_eval_tokens = max(PROBE_TOKENS, int(allowed / len(sizes)))
+    n_tokens = sum(min(n, run.final_eval_tokens or n) for n in sizes)
+    disk = 5 * 4 * count_params(run.shape).total / DISK_BYTES_PER_SEC
+    run.pace.reserve_seconds = 1.5 * token_seconds * n_tokens + disk + AFTER_SECONDS
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def fit_memory(run: Session, params: list, attempt: Callable[[int], T]) -> T:
+    """attempt(micro_batch), with smaller ones, at an equal batch, while memory is short.
+
+    Raises NoMemoryError when one sequence does not fit.
+    """
+    while True:
+        micro = run.plan.micro_batch
+        try:
+            return attempt(micro)
+        except (RuntimeError, MemoryError) as error:
+            if not runtime.is_out_of_memory(error):
+                raise
+            if micro == 1:
+                raise runtime.NoMemoryError(
+                    f"one sequence of {run.config.window} tokens does not fit in memory; give"
+                    " a smaller --shape or --seq-len"
+                ) from error
+        for p in params:
+            p.grad = None
+        smaller = planning.largest_divisor(run.plan.batch_size, micro // 2)
+        run.plan = replace(run.plan, micro_batch=smaller)
+        run.event("micro_batch", was=micro, now=smaller, why="out of memory")
+        run.log(f"out of memory: {smaller} sequences a pass, not {micro}; the batch is equal")
+
+
+def review_pace(run: Session) -> None:
+    """In hours: hold the schedule against the clock now and then; decide again on a miss."""
+    if not run.config.hours:
+        return
+    schedule = run.plan.schedule
+    stride = max(1, schedule.total_steps // 50)
+    if run.due(stride):
+        run.pace.mark(run.step)
+    elif run.pace.seconds_left > 0 or run.step >= schedule.total_steps:
+        return
+    new = run.pace.review(run.step, schedule, stride=stride, max_steps=run.plan.step_bound)
+    if new is not None:
+        run.plan = replace(run.plan, schedule=new)
+        run.event("schedule", schedule=asdict(new), was=asdict(schedule))
