@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from filelock import FileLock
 sys.path.insert(0, str(Path(__file__).parent))
 import runs
 
-TEXT_CHARACTERS = 45_000
+TEXT_CHARACTERS = 13_500
 CUT = 32  # the save of this step is the one that kills meet
 
 
@@ -45,7 +44,7 @@ def made_once(folder, name, make):
 
 @pytest.fixture(scope="session")
 def shards(shared_folder):
-    """A folder of shards made of the first Wikipedia introductions: 417 windows in 4 blocks."""
+    """A folder of shards of the first Wikipedia introductions in bytes."""
 
     def make():
         from x1lib.data import prepare
@@ -57,7 +56,7 @@ def shards(shared_folder):
                 if document.source == "wikipedia" and size < TEXT_CHARACTERS:
                     size += len(document.text)
                     file.write(json.dumps({"id": document.id, "text": document.text}) + "\n")
-        prepared = prepare(str(path), "bpe4096", root=shared_folder, block_tokens=4096, log=None)
+        prepared = prepare(str(path), "bytes", root=shared_folder, block_tokens=4096, log=None)
         prepared.rename(shared_folder / "shards")
 
     return made_once(shared_folder, "shards", make)
@@ -65,7 +64,7 @@ def shards(shared_folder):
 
 @pytest.fixture(scope="session")
 def reference(server, shards, shared_folder):
-    """S: the run that nothing disturbs. `.calls` is how often the save of step CUT calls the disk."""
+    """S: the run that nothing disturbs. `.calls`: the disk's calls in the save of step CUT."""
     out = shared_folder / "S"
 
     def make():
@@ -74,7 +73,7 @@ def reference(server, shards, shared_folder):
             "kill_in_save": {"step": CUT, "call": runs.FOREVER, "report": shared_folder / "calls"},
         }
         trainer = server.start(runs.arguments(out, shards), shared_folder, plants)
-        assert trainer.wait() == 0, trainer.output
+        assert trainer.wait() == 0, trainer.output[-3000:]
 
     made_once(shared_folder, "S", make)
     folder = runs.Folder(out)
@@ -94,7 +93,7 @@ def cut_run(server, shards, shared_folder):
             "kill_in_save": {"step": CUT, "call": 0, "report": shared_folder / "killed-at"},
         }
         trainer = server.start(runs.arguments(out, shards), shared_folder, plants)
-        assert trainer.wait() == -9, trainer.output
+        assert trainer.wait() == -9, trainer.output[-3000:]
 
     made_once(shared_folder, "cut", make)
     folder = runs.Folder(out)
@@ -105,10 +104,7 @@ def cut_run(server, shards, shared_folder):
 @pytest.fixture
 def half(cut_run, tmp_path):
     """A copy of the cut run: checkpoints of steps 24 and 28, metrics up to 32."""
-    copy = runs.Folder(tmp_path / "run")
-    shutil.copytree(cut_run.out, copy.out)
-    shutil.copy(cut_run.batches_path, copy.batches_path)
-    return copy
+    return cut_run.copied_to(tmp_path / "run")
 
 
 @pytest.fixture
@@ -127,3 +123,30 @@ def start(server, shards, tmp_path):
         return server.start(argv, tmp_path, plants, **(environment or {}))
 
     return started
+
+
+@pytest.fixture
+def finish(start):
+    """finish(folder, **as start) -> Trainer that ended well."""
+
+    def finished(folder, **options):
+        trainer = start(folder, **options)
+        assert trainer.wait() == 0, trainer.output[-3000:]
+        return trainer
+
+    return finished
+
+
+@pytest.fixture
+def refused(start):
+    """refused(folder, code, **as start) -> the one line that a trainer was refused with."""
+
+    def ended(folder, code=2, **options):
+        before = folder.contents()
+        trainer = start(folder, **options)
+        assert trainer.wait() == code, trainer.output[-3000:]
+        assert "Traceback" not in trainer.output
+        assert folder.contents() == before, "a refused trainer changed the run"
+        return trainer.last_line()
+
+    return ended

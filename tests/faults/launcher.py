@@ -3,10 +3,12 @@
     python tests/faults/launcher.py              a server: one JSON request a line, one answer
     python tests/faults/launcher.py --once JSON  this process becomes the trainer
 
-The server has imported torch once and forks, so a trainer that is killed costs no second import.
+The server has imported once what a trainer imports, torch above all, and forks: 4 s less a run.
 What a forked process runs is `x1lib.train.main`, exactly what `python -m x1lib.train` runs.
 """
 
+import contextlib
+import importlib
 import json
 import os
 import signal
@@ -18,6 +20,9 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 import plants  # noqa: E402  (the folders of the tests come first)
 
 from x1lib import train  # noqa: E402
+
+# What a trainer imports on its way: for determinism and compiling, for the export, for the curve.
+LATER = ("torch._inductor", "torch._dynamo", "safetensors.torch", "matplotlib.pyplot")
 
 
 def become_trainer(request: dict) -> int:
@@ -56,6 +61,9 @@ def fork_trainer(request: dict) -> int:
 
 def serve() -> None:
     """Answer requests until standard input closes; then end the trainers that still run."""
+    for name in LATER:
+        with contextlib.suppress(ImportError):  # matplotlib is optional
+            importlib.import_module(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     running = set()
     for line in sys.stdin:

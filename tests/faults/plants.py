@@ -4,6 +4,7 @@ Each function changes one place of the running program. Signals are real signals
 kernel's, a poisoned gradient goes through torch's own hooks.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -208,6 +209,22 @@ def limit_memory(megabytes, when):
         return original(*args, **kwargs)
 
     setattr(owner, name, limited)
+
+
+def fill_disk(step, path):
+    """Once `step` is saved, another file takes every byte that the disk has left."""
+    stepped = Session.stepped
+
+    def filled(self, *args, **kwargs):
+        if self.step == step + 1:
+            with contextlib.suppress(OSError), open(path, "wb", buffering=0) as filler:
+                for size in (65_536, 1):  # down to the last byte of the last page
+                    with contextlib.suppress(OSError):
+                        while True:
+                            filler.write(bytes(size))
+        stepped(self, *args, **kwargs)
+
+    Session.stepped = filled
 
 
 def limit_file_size(bytes):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ LAUNCHER = Path(__file__).parent / "launcher.py"
 ROOT = LAUNCHER.parents[2]
 FOREVER = 10**6  # as the number of a call: beyond any that a save makes
 
-# One shape and text for all: 60 steps of 8 windows over 417 of them cross an epoch's edge in step
-# 53. Evaluation and saving do not fall together, so a signal in the one cannot lean on the other.
+# One shape and text for all: 60 steps of 8 windows over 430 of them cross an epoch's edge in step
+# 54. Evaluation and saving do not fall together, so a signal in the one cannot lean on the other.
 STEPS, BATCH, WINDOW, CHECKPOINT_EVERY, EVAL_EVERY = 60, 8, 32, 4, 10
 SETTINGS = {
     "shape": "2x64",
@@ -128,6 +129,13 @@ class Folder:
     def batches_path(self):
         return self.out.parent / f"{self.out.name}-batches.jsonl"
 
+    def copied_to(self, out):
+        """The same run at another place, batches and all."""
+        copy = Folder(out)
+        shutil.copytree(self.out, copy.out)
+        shutil.copy(self.batches_path, copy.batches_path)
+        return copy
+
     def lines(self):
         """Every whole line of metrics.jsonl, as written."""
         path = self.out / "metrics.jsonl"
@@ -193,6 +201,11 @@ class Folder:
                 digest = hashlib.sha256(content).hexdigest()
                 found[f"{stem}/{name}"] = (entry["dtype"], tuple(entry["shape"]), digest)
         return found
+
+    def contents(self):
+        """Name and sha256 of every file but the lock; nothing where there is no folder."""
+        files = [path for path in self.out.rglob("*") if path.is_file() and path.name != "lock"]
+        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     def manifest(self):
         return json.loads((self.out / "manifest.json").read_text())
