@@ -128,6 +128,11 @@ class Pace:
         """Time left for training steps: the ceiling less what is used and what is kept."""
         return self.ceiling_seconds - self.reserve_seconds - self.elapsed_seconds
 
+    @property
+    def seconds_for_last_look(self) -> float:
+        """Time that the last evaluation may take, with half of the reserve kept for the export."""
+        return max(0.0, self.ceiling_seconds - self.elapsed_seconds - self.reserve_seconds / 2)
+
     def mark(self, step: int) -> None:
         """Note when this step was reached; the last six notes give the recent speed."""
         self._marks.append((step, self.elapsed_seconds))

@@ -17,7 +17,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from x1lib import X1Error, runtime, settings
-from x1lib.data import DataError
+from x1lib.data import DataError, windows
 from x1lib.planning import Plan
 from x1lib.session import Session, fit_memory, make_plan, review_pace
 from x1lib.settings import ConfigError, opt
@@ -230,31 +230,28 @@ def set_decay(optimizer, config: Config, plan: Plan) -> None:
 
 
 @torch.no_grad()
-def evaluate(model: GPT, tokens, token_bytes, max_tokens: int | None = None) -> dict:
+def evaluate(model: GPT, tokens, token_bytes, max_tokens=None, max_seconds=math.inf) -> dict:
     """Loss [nats / token] and bits per byte over windows of held-out tokens[n], each token once.
 
-    Both are ratios of sums. A token counts the UTF-8 bytes it stands for, a special one none.
+    Both are ratios of sums: a token counts the UTF-8 bytes it stands for, a special one none.
+    max_seconds ends it early, after a whole batch; n_tokens says how far it came.
     """
-    window, device = model.config.window, model.cos.device
-    ids = torch.from_numpy(tokens[: max_tokens + 1 if max_tokens else None].astype("int64"))
-    n_tokens, n_bytes = len(ids) - 1, int(token_bytes[ids[1:].numpy()].sum())
+    tokens = tokens[: max_tokens + 1] if max_tokens else tokens
+    nats, n_tokens, n_bytes, stop = 0.0, 0, 0, time.monotonic() + max_seconds
+    model.eval()
+    for rows in windows(tokens, model.config.window):
+        inputs, targets = pair(torch.from_numpy(rows), model.cos.device)
+        nats += model(inputs, targets, reduction="sum").double().item()
+        n_tokens += targets.numel()
+        n_bytes += int(token_bytes[rows[:, 1:]].sum())
+        if time.monotonic() > stop:
+            break
+    model.train()
     if not n_bytes:
         raise DataError("the held-out text holds no byte to predict; give more text")
-    n_whole = n_tokens // window
-    rows = [ids[i * window : (i + 1) * window + 1] for i in range(n_whole)]
-    batches = [torch.stack(rows[i : i + 16]) for i in range(0, n_whole, 16)]
-    if n_whole * window + 1 < len(ids):
-        batches.append(ids[n_whole * window :][None])  # the last, shorter window
-    was_training = model.training
-    model.eval()
-    nats = sum(model(*pair(b, device), reduction="sum").double().item() for b in batches)
-    model.train(was_training)
-    return {
-        "loss": nats / n_tokens,
-        "bits_per_byte": nats / (math.log(2) * n_bytes),
-        "n_tokens": n_tokens,
-        "n_bytes": n_bytes,
-    }
+    bits_per_byte = nats / (math.log(2) * n_bytes)
+    loss = nats / n_tokens
+    return {"loss": loss, "bits_per_byte": bits_per_byte, "n_tokens": n_tokens, "n_bytes": n_bytes}
 
 
 def pair(rows: torch.Tensor, device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -322,11 +319,12 @@ def loop(run: Session, model: GPT, forward, optimizer) -> None:
         review_pace(run)
 
 
-def look(run: Session, model: GPT, max_tokens: int | None = None) -> dict:
-    """Evaluate on each held-out text, at most max_tokens of it, and log it."""
+def look(run: Session, model: GPT, max_tokens: int | None, max_seconds=math.inf) -> dict:
+    """Evaluate on each held-out text, as far as tokens and seconds go, and record it."""
     found = {}
     for name in run.shards.heldout_names:
-        found[name] = evaluate(model, run.shards.heldout(name), run.token_bytes, max_tokens)
+        tokens = run.shards.heldout(name)
+        found[name] = evaluate(model, tokens, run.token_bytes, max_tokens, max_seconds)
         run.evaluated(name, found[name])
     return found
 
@@ -360,7 +358,8 @@ def train(config: Config, log=print) -> dict:
             loop(run, model, forward, optimizer)
             run.save(last=True)
             run.sample_text(model)
-            return run.finish(model, look(run, model, run.final_eval_tokens))
+            seconds = run.pace.seconds_for_last_look / len(run.shards.heldout_names)
+            return run.finish(model, look(run, model, run.final_eval_tokens, seconds))
         except runtime.Interrupted as signal:
             run.save(last=True)
             run.event("interrupted", signal=str(signal))

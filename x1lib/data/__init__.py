@@ -2,7 +2,7 @@
 
 from x1lib.data.errors import DataError, DataNotReady, ShardError, SourceError, TokenizerError
 from x1lib.data.pipeline import prepare
-from x1lib.data.shards import Shards
+from x1lib.data.shards import Shards, windows
 from x1lib.data.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "TokenizerError",
     "load_tokenizer",
     "prepare",
+    "windows",
 ]

@@ -3,6 +3,7 @@
 import json
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,20 @@ def read_index(folder: Path) -> dict:
             "prepare the data again"
         )
     return index
+
+
+def windows(tokens: np.ndarray, seq_len: int, batch_size: int = 16) -> Iterator[np.ndarray]:
+    """Yield batches [n, seq_len + 1] that predict each token of a text but the first one once.
+
+    Windows share their edge token and do not overlap otherwise; the last one may be shorter.
+    """
+    n_whole = (len(tokens) - 1) // seq_len
+    for first in range(0, n_whole, batch_size):
+        last = min(first + batch_size, n_whole)
+        stretch = np.array(tokens[first * seq_len : last * seq_len + 1])
+        yield np.lib.stride_tricks.sliding_window_view(stretch, seq_len + 1)[::seq_len].copy()
+    if len(tokens) > n_whole * seq_len + 1:
+        yield np.array(tokens[None, n_whole * seq_len :])
 
 
 def check_file(folder: Path, index: dict, entry: dict) -> Path:

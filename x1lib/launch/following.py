@@ -28,8 +28,8 @@ def follow(run: Launched, draw: Callable[[Path], object] | None = None, log=prin
     """Print how a run is doing until it ends; return its manifest.
 
     draw: of the run's folder, something that IPython can display; in a notebook it is shown at
-    once and then replaced in place. At most some forty lines, whatever the length of the run. Ctrl-C stops the following and not the run. Raises RunFailed
-    with the last lines of its log.
+    once and then replaced in place. At most some forty lines, whatever the length of the run.
+    Ctrl-C stops the following and not the run. Raises RunFailed with the last lines of its log.
     """
     picture = _Picture(run.folder, draw)
     try:
