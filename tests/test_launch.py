@@ -1,0 +1,408 @@
+"""Trainers outlive what started them, are found again, and say why they ended: real processes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from data_folders import write_jsonl
+
+from x1lib import checkpoint, launch, settings, tracking
+from x1lib.data import SourceError, TokenizerError
+from x1lib.launch import following, starting
+from x1lib.settings import ConfigError
+from x1lib.shapes import ShapeError
+from x1lib.train import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+FAST = {
+    "shape": "1x64",
+    "tokenizer": "bpe4096",
+    "seq_len": 32,
+    "batch_tokens": 256,
+    "dtype": "float32",
+    "compile": "off",
+    "eval_tokens": 256,
+    "sample_tokens": 0,
+    "checkpoint_every": 10,
+}
+FOLLOWER = """
+import json, sys
+from x1lib import launch
+from x1lib.train import Config
+
+run = launch.start(Config(**json.loads(sys.argv[1])))
+launch.follow(run)
+"""
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> Path:
+    """A small text, so that the last evaluation takes no time."""
+    return write_jsonl(tmp_path_factory.mktemp("text") / "small.jsonl", 300)
+
+
+@pytest.fixture
+def config(text, tmp_path):
+    """A function from settings to a Config of seconds; runs it started are ended afterwards."""
+    folder = tmp_path / "run"
+
+    def make(**changes) -> Config:
+        return Config(**{**FAST, "source": str(text), "out": str(folder), "steps": 60, **changes})
+
+    yield make
+    if pid := starting._holder(folder):
+        os.kill(pid, signal.SIGKILL)
+
+
+def follower(config: Config) -> subprocess.Popen:
+    """Another process that starts and follows, in a group of its own, as a kernel does."""
+    return subprocess.Popen(
+        [sys.executable, "-c", FOLLOWER, json.dumps(vars(config))],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def step_reached(folder: Path) -> int:
+    path = folder / "metrics.jsonl"
+    steps = tracking.read_metrics(folder, "step") if path.exists() else []
+    return steps[-1]["step"] if steps else 0
+
+
+def wait_for_step(config: Config, step: int, seconds: float = 90.0) -> None:
+    folder, until = Path(config.out), time.monotonic() + seconds
+    while step_reached(folder) < step:
+        assert time.monotonic() < until, (folder / "train.log").read_text()
+        time.sleep(0.05)
+
+
+def events(config: Config) -> list[str]:
+    return [line["event"] for line in tracking.read_metrics(Path(config.out), "event")]
+
+
+def complete(config: Config) -> bool:
+    """Whether each step stands in the history once, in order, to the end."""
+    steps = [line["step"] for line in tracking.read_metrics(Path(config.out), "step")]
+    return steps == list(range(1, config.steps + 1))
+
+
+# The life of a run
+
+
+def test_a_run_outlives_its_follower_is_joined_and_is_shown_when_finished(config):
+    settings_ = config(steps=200)
+    first = follower(settings_)
+    wait_for_step(settings_, 5)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    reached = step_reached(Path(settings_.out))
+    wait_for_step(settings_, reached + 5)
+
+    said = []
+    run = launch.start(settings_, log=said.append)
+    assert run.how == "attached" and run.alive
+    assert re.fullmatch(rf"attached to process {run.pid} in \S+: .*step .*/200 .*", said[0])
+    manifest = launch.follow(run, log=said.append)
+    assert manifest["status"] == "finished" and manifest["steps"] == 200
+    assert said[-1].startswith("finished: 200 steps")
+    assert events(settings_).count("start") == 1 and complete(settings_)
+
+    before = (Path(settings_.out) / "metrics.jsonl").read_bytes()
+    done = launch.start(settings_, log=said.append)
+    assert (done.how, done.pid) == ("finished", None)
+    assert said[-1].startswith("finished before: 200 steps") and len(said[-1].splitlines()) == 1
+    assert launch.follow(done, log=said.append) == manifest
+    assert (Path(settings_.out) / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_killed_trainer_is_noticed_within_seconds_and_resumed(config):
+    settings_ = config(steps=100)
+    run = launch.start(settings_, log=lambda line: None)
+    assert run.how == "started"
+    wait_for_step(settings_, 15)
+    os.kill(run.pid, signal.SIGKILL)
+    begun = time.monotonic()
+    with pytest.raises(launch.RunFailed) as caught:
+        launch.follow(run, log=lambda line: None)
+    assert time.monotonic() - begun < 5
+    last = str(caught.value).splitlines()[-1]
+    assert "was ended by SIGKILL" in last and "goes on from its last checkpoint" in last
+
+    saved = checkpoint.list_steps(Path(settings_.out) / "state")[-1]
+    said = []
+    again = launch.start(settings_, log=said.append)
+    assert again.how == "resumed" and f"resumed from step {saved} " in said[0]
+    assert launch.follow(again, log=said.append)["status"] == "finished"
+    assert events(settings_).count("resume") == 1 and complete(settings_)
+
+
+def test_a_run_that_somebody_else_started_and_that_dies_is_noticed(config):
+    settings_ = config(steps=2000)
+    first = follower(settings_)
+    wait_for_step(settings_, 2)
+    run = launch.start(settings_, log=lambda line: None)
+    assert run.how == "attached" and run.pid not in starting._children
+    os.kill(run.pid, signal.SIGKILL)
+    with pytest.raises(launch.RunFailed, match="is gone; start it again"):
+        launch.follow(run, log=lambda line: None)
+    output, _ = first.communicate(timeout=30)
+    assert first.returncode == 1 and "was ended by SIGKILL" in output.splitlines()[-1]
+
+
+def test_ctrl_c_stops_the_following_and_stop_the_run(config):
+    settings_ = config(steps=2000)
+    # A shell's background jobs may ignore Ctrl-C; this one must not.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        first = follower(settings_)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    wait_for_step(settings_, 3)
+    os.killpg(first.pid, signal.SIGINT)
+    output, _ = first.communicate(timeout=30)
+    assert first.returncode not in (0, None)
+    assert "stopped following; the run goes on as process" in output
+
+    run = launch.start(settings_, log=lambda line: None)
+    assert run.how == "attached" and run.alive
+    said = []
+    launch.stop(run, log=said.append)
+    assert not run.alive
+    saved = checkpoint.list_steps(Path(settings_.out) / "state")[-1]
+    assert said == [f"stopped at step {saved:,}; start it again to go on from there"]
+    assert saved >= 3 and events(settings_)[-1] == "interrupted"
+    launch.stop(run, log=said.append)
+    assert said[-1].startswith("no trainer is at work")
+
+
+def test_two_started_at_once_share_one_trainer(config):
+    settings_ = config(steps=100)
+    both = [follower(settings_), follower(settings_)]
+    outputs = [one.communicate(timeout=120)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], outputs
+    how = sorted(output.split(maxsplit=1)[0] for output in outputs)
+    assert how == ["attached", "started"]
+    assert events(settings_).count("start") == 1 and complete(settings_)
+
+
+def test_a_failing_run_says_why(config):
+    settings_ = config(lr=1e30, clip=0.0)
+    said = []
+    run = launch.start(settings_, log=said.append)
+    with pytest.raises(launch.RunFailed) as caught:
+        launch.follow(run, log=said.append)
+    *_, reason, last = str(caught.value).splitlines()
+    assert reason.strip().startswith("NotFiniteError: step ")
+    assert "ended with exit code 65; mend what" in last
+
+
+def test_a_run_that_is_refused_at_once_is_never_called_started(config, tmp_path):
+    tokens = tmp_path / "shards"
+    tokens.mkdir()
+    (tokens / "index.json").write_text("{}")
+    said = []
+    with pytest.raises(launch.RunFailed, match=r"ShardError: .*index\.json"):
+        run = launch.start(config(source=str(tokens)), log=said.append)
+        launch.follow(run, log=said.append)
+
+
+def test_other_settings_do_not_touch_a_run(config):
+    run = launch.start(config(steps=30), log=lambda line: None)
+    launch.follow(run, log=lambda line: None)
+    before = (run.folder / "manifest.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"steps was 30 when the run in .* and is 40 now"):
+        launch.start(config(steps=40))
+    assert (run.folder / "manifest.json").read_bytes() == before
+    assert launch.start(config(steps=30, eval_every=7), log=lambda line: None).how == "finished"
+
+
+def test_a_folder_that_cannot_be_made_is_refused(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(launch.LaunchError, match=r"cannot write to .*give out a writable folder"):
+        launch.start(config(out=str(tmp_path / "file" / "run")))
+
+
+# Lines and paths
+
+
+@pytest.mark.parametrize("seconds", [60, 3_600, 86_400])
+def test_forty_lines_at_most_and_none_missed_for_long(monkeypatch, seconds):
+    clock = [0.0]
+    monkeypatch.setattr(following.time, "monotonic", lambda: clock[0])
+    thinner, at = following._Thinner(), []
+    for second in range(1, seconds + 1):
+        clock[0] = float(second)
+        if thinner.lets_through("step", second / seconds):
+            at.append(second)
+    assert 10 <= len(at) <= 40 and at[-1] == seconds and at[0] <= 5
+    assert max(b - a for a, b in pairwise(at)) <= max(5, seconds / 27)
+
+
+def test_the_command_line_says_every_setting():
+    config = Config(
+        out="a folder/with = in it", steps=7, lr=3e-4, qk_norm=False, source="-odd", tokens=10**10
+    )
+    command = launch.command(config)
+    assert command[:3] == [sys.executable, "-m", "x1lib.train"] and len(command) == 9
+    assert settings.from_command_line(Config, command[3:], "") == config
+
+
+def test_folders_count_from_the_project(monkeypatch, tmp_path):
+    lab = "experiments/X1-pretraining"
+    for where in (ROOT, ROOT / "notebooks"):
+        monkeypatch.chdir(where)
+        assert launch.project_root() == ROOT
+        assert launch.run_folder() == ROOT / lab / "run-local"
+        assert launch.run_folder("here/run") == ROOT / "here" / "run"
+    assert launch.shown(launch.run_folder()) == f"{lab}/run-local"
+    assert launch.shown(f"in {Path.home()}/x and {ROOT}/y") == "in ~/x and y"
+    monkeypatch.chdir(tmp_path)
+    assert launch.project_root() == ROOT  # by way of the package
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert launch.run_folder("", usd_per_hour=1.1) == ROOT / lab / "run-cloud"
+    assert launch.run_folder("", usd_per_hour=0.0) == ROOT / lab / "run-local"
+
+
+# Parameters
+
+NAMES = "hours tokens shape source tokenizer out"
+
+
+def namespace(injected: str = "", **changes) -> dict:
+    """What a notebook's globals() hold after its parameters cell and papermill's."""
+    values = {
+        "hours": 0.05,
+        "tokens": 0,
+        "shape": "tiny",
+        "source": "embedded",
+        "tokenizer": "auto",
+        "out": "",
+        "usd_per_hour": 0.0,
+    }
+    values |= changes
+    exec(injected, {}, values)
+    cells = ["", "hours = 0.05", *([f"# Parameters\n{injected}\n"] if injected else []), "1"]
+    return {**values, "In": cells}
+
+
+def configure(**arguments) -> Config:
+    return launch.configure(namespace(**arguments), trainer=NAMES, own={"usd_per_hour": 0.0})
+
+
+def test_parameters_become_settings():
+    assert configure() == Config(hours=0.05)
+    assert configure(injected="hours = 24\ntokens = 5e9").tokens == 5_000_000_000
+    # one that the cell does not name, but the trainer knows
+    assert configure(injected="lr = 0.01").lr == 0.01
+    # a name that only later cells use is no parameter
+    assert configure(steps=[1, 2, 3]) == Config(hours=0.05)
+
+
+@pytest.mark.parametrize(
+    ("injected", "error", "words"),
+    [
+        ("huors = 24", ConfigError, "unknown parameter 'huors'; did you mean hours"),
+        ("zzz = 24", ConfigError, "unknown parameter 'zzz'; there are hours, tokens"),
+        ("usd_per_huor = 24", ConfigError, "did you mean usd_per_hour"),
+        ("hours = 'abc'", ConfigError, "hours is 'abc'; expected a number"),
+        ("hours = -1", ConfigError, "hours is -1; expected a number from 0"),
+        ("hours = True", ConfigError, "hours is True"),
+        ("hours = float('nan')", ConfigError, "hours is nan"),
+        ("hours = 0", ConfigError, "no end"),
+        ("tokens = 1.5", ConfigError, "tokens is 1.5; expected a whole number"),
+        ("out = 3", ConfigError, "out is 3; expected text"),
+        ("usd_per_hour = 'two'", ConfigError, "usd_per_hour is 'two'"),
+        ("usd_per_hour = -2.0", ConfigError, "usd_per_hour is -2.0"),
+        ("shape = 'tinny'", ShapeError, "unknown shape 'tinny'"),
+        ("tokenizer = 'gpt3'", TokenizerError, "unknown tokeniser 'gpt3'"),
+        ("source = 'nowhere.jsonl'", SourceError, "does not exist"),
+        ("source = 'embeded'", SourceError, "unknown source"),
+    ],
+)
+def test_wrong_parameters_are_refused(injected, error, words):
+    with pytest.raises(error, match=words):
+        configure(injected=injected)
+
+
+@pytest.fixture(scope="module")
+def lab00(tmp_path_factory) -> Path:
+    """lab00 as a notebook without outputs, fresh from its source."""
+    path = tmp_path_factory.mktemp("lab") / "lab00.ipynb"
+    nbformat.write(jupytext.read(ROOT / "notebooks" / "src" / "lab00.py"), path)
+    return path
+
+
+def papermill(lab00: Path, folder: Path, *parameters: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "papermill", str(lab00), str(folder / "out.ipynb")]
+    flags = [part for one in parameters for part in ("-p", *one.split("=", 1))]
+    return subprocess.Popen(
+        [*command, *flags, "--no-progress-bar", "--log-output", "--execution-timeout", "600"],
+        cwd=ROOT / "notebooks",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameter", "reason"),
+    [
+        ("huors=0.01", "ConfigError: unknown parameter 'huors'; did you mean hours?"),
+        ("hours=abc", "ConfigError: hours is 'abc'; expected a number from 0"),
+    ],
+)
+def test_papermill_refuses_wrong_parameters_before_anything_starts(
+    lab00, tmp_path, parameter, reason
+):
+    process = papermill(lab00, tmp_path, parameter, f"out={tmp_path / 'run'}")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert output.strip().splitlines()[-1].startswith(reason), output[-2000:]
+    assert not (tmp_path / "run").exists()
+
+
+def test_papermill_ends_with_the_reason_when_the_run_fails(lab00, text, tmp_path):
+    run = f"out={tmp_path / 'run'}"
+    process = papermill(lab00, tmp_path, run, f"source={text}", "hours=0", "steps=9", "lr=1e30")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    *_, reason, last = output.strip().splitlines()
+    assert reason.strip().startswith("NotFiniteError: step ") and "exit code 65" in last
+
+
+@pytest.mark.long
+def test_papermill_killed_twice_and_run_again_gives_one_complete_run(lab00, text, tmp_path):
+    run = tmp_path / "run"
+    flags = (f"out={run}", f"source={text}", "hours=0", "steps=80", "batch_tokens=2048")
+    for step, also_the_trainer in ((3, False), (25, True)):
+        process = papermill(lab00, tmp_path, *flags)
+        until = time.monotonic() + 120
+        while step_reached(run) < step:
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if also_the_trainer:
+            os.kill(starting._holder(run), signal.SIGKILL)
+    process = papermill(lab00, tmp_path, *flags)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
+    lines = tracking.read_metrics(run)
+    assert [line["step"] for line in lines if line["kind"] == "step"] == list(range(1, 81))
+    found = [line["event"] for line in lines if line["kind"] == "event"]
+    assert found.count("start") == 1 and found.count("resume") == 1
+    last = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1]
+    assert "status: finished" in last.outputs[0].text
