@@ -197,6 +197,17 @@ def drop_adam_steps():
     checkpoint.restore_training = restored
 
 
+def signal_before_restore():
+    """SIGTERM comes just as the weights of a checkpoint are about to replace the new ones."""
+    restore = checkpoint.restore_training
+
+    def restored(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        restore(*args)
+
+    checkpoint.restore_training = restored
+
+
 def limit_memory(megabytes, when):
     """The kernel gives this process so much more address space, from "begin" or "training" on."""
     owner, name = {"begin": (Session, "begin"), "training": (train, "loop")}[when]

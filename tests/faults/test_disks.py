@@ -73,7 +73,7 @@ def test_full_disk(finish, run, shards, reference, tmp_path):
 def test_disk_without_a_free_byte(shards, run, tmp_path):
     """Fault 11, with no byte left for the records either: still one clear line, old one whole."""
     script = """
-        mkdir "$1/disk" && mount -t tmpfs -o size=4m none "$1/disk" && disk=$1 && shift
+        mkdir "$1/disk" && mount -t tmpfs -o size=8m none "$1/disk" && disk=$1 && shift
         code=0; "$@" || code=$?
         cp -r "$disk/disk/run" "$disk/run"; exit $code
     """

@@ -73,8 +73,8 @@ def test_gradient_not_finite(start, finish, run, reference, value):
     assert_equal_runs(run, reference)
 
 
-# 64 windows of 256 bytes: a CPU's first micro-batch holds 32 of them (8,192 tokens).
-LARGE = {"seq_len": 256, "batch_tokens": 64 * 256, "steps": 2, "eval_every": 100}
+# 32 windows of 256 bytes: as many as a CPU takes in one pass (8,192 tokens).
+LARGE = {"seq_len": 256, "batch_tokens": 32 * 256, "steps": 2, "eval_every": 100}
 LARGE_MEGABYTES = 60  # too little for 32 windows of this shape, enough for fewer
 
 
@@ -100,8 +100,9 @@ def test_out_of_memory_halves_the_micro_batch(finish, run, tmp_path):
         assert math.isclose(line["grad_norm"], expected[step]["grad_norm"], rel_tol=1e-5)
 
 
-# One window's hidden layer of 32,768 takes 32 MB a tensor, and a pass holds several.
-WIDE = {"shape": "1x64:1/1:32768", "seq_len": 256, "batch_tokens": 256, "steps": 2}
+# A window of 1,024 bytes takes 128 MB in each of several tensors of the hidden layer, the 256
+# bytes of the first evaluation 32 MB.
+WIDE = {"shape": "1x64:1/1:32768", "seq_len": 1024, "batch_tokens": 1024, "steps": 2}
 WIDE_MEGABYTES = 60
 
 
@@ -112,6 +113,6 @@ def test_one_sequence_does_not_fit(start, run, when):
     trainer = start(run, {"limit_memory": limit}, **WIDE)
     assert trainer.wait() == NO_MEMORY, trainer.output[-3000:]
     assert "Traceback" not in trainer.output
-    assert trainer.last_line().startswith("NoMemoryError: one sequence of 256 tokens does not fit")
+    assert trainer.last_line().startswith("NoMemoryError: one sequence of 1024 tokens does not fit")
     assert "smaller --shape or --seq-len" in trainer.last_line()
     assert run.last_step() == 0
