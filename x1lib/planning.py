@@ -57,6 +57,7 @@ class Plan:
     micro_batch: int  # sequences a forward pass; divides batch_size
     lr: float  # peak
     reference_lr: float  # Step Law's, which weight decay is counted in
+    weight_decay: float  # as torch takes it, which multiplies it by lr: see `derive`
     schedule: Schedule
     step_bound: int | None = None  # the most steps that tokens or steps allow, whatever the hours
     eval_every: int = 1  # steps
@@ -105,14 +106,17 @@ def derive(
         fits, micro = steps_in_time(batch, micro)
         ends.append(fits)
     total = min(ends)
-    # 4. The learning rate for that many tokens.
+    # 4. The learning rate for that many tokens; and independent weight decay, so that a step takes
+    #    weight_decay x reference x schedule off the weights, whatever lr is (Wortsman et al. 2023).
     reference = parent.reference_lr if parent else step_law_lr(n_body, total * batch * c.window)
+    lr = c.lr or (parent.lr if parent else reference)
     return Plan(
         window=c.window,
         batch_size=batch,
         micro_batch=micro,
-        lr=c.lr or (parent.lr if parent else reference),
+        lr=lr,
         reference_lr=reference,
+        weight_decay=c.weight_decay * reference / lr,
         schedule=Schedule.of(total, c.warmup, c.cooldown),
         step_bound=bound,
         eval_every=c.eval_every or max(1, total // 10),

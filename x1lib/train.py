@@ -18,18 +18,11 @@ import torch.nn.functional as F
 
 from x1lib import X1Error, runtime, settings
 from x1lib.data import DataError, windows
-from x1lib.planning import Plan
 from x1lib.session import Session, fit_memory, make_plan, review_pace
 from x1lib.settings import ConfigError, opt
 from x1lib.shapes import Shape, count_params, resolve
 
 # ------------------------------------------------------------------------------------- settings
-
-
-class NotFiniteError(X1Error, ArithmeticError):
-    """A loss or a gradient was NaN or infinite; the optimiser did not step."""
-
-    exit_code = runtime.EXIT_NOT_FINITE
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ class Config:
     branch_multiplier: float = opt(1.0, "on each residual branch (depth scaling)", low=0)
     logit_multiplier: float = opt(1.0, "on the logits (muP: base width / width)", low=0)
     # optimiser. Doubt: Step Law was fitted on 60M..1B parameters and on batches above 250k tokens,
-    # so at this course's sizes it extrapolates; LOG.md has the sweep that says how well.
+    # so at this course's sizes it extrapolates.
     batch_tokens: int = opt(0, "tokens a step; 0: Step Law, 0.58 D^0.571", low=0)
     lr: float = opt(0.0, "peak; 0: Step Law, 1.79 N^-0.713 D^0.307 (Li et al. 2025)", low=0)
     warmup: float = opt(0.02, "share of steps; at least 100 if under a tenth", low=0, below=1)
@@ -211,26 +204,18 @@ def make_optimizer(model: GPT, config: Config, fused: bool) -> torch.optim.AdamW
     """AdamW in two groups: hidden matrices decay; norms and the tied embedding do not (OLMo 2)."""
     hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and "blocks" in name]
     others = [p for name, p in model.named_parameters() if p.ndim < 2 or "blocks" not in name]
+    groups = [{"params": hidden, "decays": True}, {"params": others, "decays": False}]
     betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW(
-        [{"params": hidden}, {"params": others}],
-        lr=0.0, betas=betas, eps=config.eps, weight_decay=0.0, fused=fused,
-    )  # fmt: skip
-
-
-def set_decay(optimizer, config: Config, plan: Plan) -> None:
-    """Independent weight decay: a step takes weight_decay x reference_lr x schedule off, at any lr.
-
-    torch multiplies the decay by the group's lr, so it is divided out here.
-    """
-    optimizer.param_groups[0]["weight_decay"] = config.weight_decay * plan.reference_lr / plan.lr
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=config.eps, fused=fused)
 
 
 # ----------------------------------------------------------------------------------- evaluation
 
 
 @torch.no_grad()
-def evaluate(model: GPT, tokens, token_bytes, max_tokens=None, max_seconds=math.inf) -> dict:
+def evaluate(
+    model: GPT, tokens, token_bytes, max_tokens=None, max_seconds=math.inf, batch_size=16
+) -> dict:
     """Loss [nats / token] and bits per byte over windows of held-out tokens[n], each token once.
 
     Both are ratios of sums: a token counts the UTF-8 bytes it stands for, a special one none.
@@ -239,7 +224,7 @@ def evaluate(model: GPT, tokens, token_bytes, max_tokens=None, max_seconds=math.
     tokens = tokens[: max_tokens + 1] if max_tokens else tokens
     nats, n_tokens, n_bytes, stop = 0.0, 0, 0, time.monotonic() + max_seconds
     model.eval()
-    for rows in windows(tokens, model.config.window):
+    for rows in windows(tokens, model.config.window, batch_size):
         inputs, targets = pair(torch.from_numpy(rows), model.cos.device)
         nats += model(inputs, targets, reduction="sum").double().item()
         n_tokens += targets.numel()
@@ -282,12 +267,7 @@ def differentiate(run: Session, forward, params: list) -> tuple[float, float]:
     tokens, ids = run.shards.batch(run.sample, run.plan.batch_size, c.window, c.seed, run.skip)
     rows = torch.from_numpy(tokens)
     loss, norm = fit_memory(run, params, lambda m: gradients(forward, params, rows, m, c.clip))
-    if not math.isfinite(loss + norm):
-        raise NotFiniteError(
-            f"step {run.step}: loss {loss}, gradient norm {norm}, samples {ids.min()} to"
-            f" {ids.max()}; the optimiser did not step and the last checkpoint is sound:"
-            " branch from it with a lower lr, or from an earlier one"
-        )
+    run.check_finite(loss, norm, ids)
     return loss, norm
 
 
@@ -296,6 +276,7 @@ def update(run: Session, optimizer) -> float:
     lr = run.plan.lr * run.plan.schedule.multiplier(run.step)
     for group in optimizer.param_groups:
         group["lr"] = lr
+        group["weight_decay"] = run.plan.weight_decay if group["decays"] else 0.0
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     run.step += 1
@@ -321,10 +302,10 @@ def loop(run: Session, model: GPT, forward, optimizer) -> None:
 
 def look(run: Session, model: GPT, max_tokens: int | None, max_seconds=math.inf) -> dict:
     """Evaluate on each held-out text, as far as tokens and seconds go, and record it."""
-    found = {}
+    found, params = {}, list(model.parameters())
     for name in run.shards.heldout_names:
-        tokens = run.shards.heldout(name)
-        found[name] = evaluate(model, tokens, run.token_bytes, max_tokens, max_seconds)
+        limits = (run.shards.heldout(name), run.token_bytes, max_tokens, max_seconds)
+        found[name] = fit_memory(run, params, lambda m, a=limits: evaluate(model, *a, min(m, 16)))
         run.evaluated(name, found[name])
     return found
 
@@ -339,42 +320,35 @@ def train(config: Config, log=print) -> dict:
         model = GPT(config, run.shape.vocab_size, kernel, dtype).to(run.machine.device)
         forward = torch.compile(model, dynamic=False) if run.machine.compile else model
         optimizer = make_optimizer(model, config, run.machine.fused_adamw)
-        try:
+        with run.interrupts.held():  # or a signal would find weights half restored
             run.begin(model, optimizer)
-            if run.finished:
-                return run.manifest.values
-            if run.plan is None:
-                params = list(model.parameters())
-                make_plan(
-                    run,
-                    one_step=lambda: (differentiate(run, forward, params), update(run, optimizer)),
-                    evaluate=lambda n: look(run, model, n),
-                )
-            set_decay(optimizer, config, run.plan)
-            if run.step == run.first_step:
-                look(run, model, config.eval_tokens)
-                run.sample_text(model)
-                run.save()
-            loop(run, model, forward, optimizer)
-            run.save(last=True)
+        if run.finished:
+            return run.manifest.values
+        if run.plan is None:
+            params = list(model.parameters())
+            make_plan(
+                run,
+                one_step=lambda: (differentiate(run, forward, params), update(run, optimizer)),
+                evaluate=lambda n: look(run, model, n),
+            )
+        if run.step == run.first_step:
+            look(run, model, config.eval_tokens)
             run.sample_text(model)
-            seconds = run.pace.seconds_for_last_look / len(run.shards.heldout_names)
-            return run.finish(model, look(run, model, run.final_eval_tokens, seconds))
-        except runtime.Interrupted as signal:
-            run.save(last=True)
-            run.event("interrupted", signal=str(signal))
-            raise
-        except X1Error as error:
-            run.failed(error)
-            raise
+            run.save()
+        loop(run, model, forward, optimizer)
+        run.save(last=True)
+        run.sample_text(model)
+        seconds = run.pace.seconds_for_last_look / len(run.shards.heldout_names)
+        return run.finish(model, look(run, model, run.final_eval_tokens, seconds))
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; exit codes are listed in x1lib.runtime."""
+    sys.stdout.reconfigure(line_buffering=True)  # a log file that follows the run, not its end
     try:
         train(settings.from_command_line(Config, sys.argv[1:] if argv is None else argv, __doc__))
     except (X1Error, runtime.Interrupted) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
     return runtime.EXIT_FINISHED
 

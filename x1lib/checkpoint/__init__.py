@@ -3,7 +3,7 @@
 from x1lib.checkpoint.export import export_hf
 from x1lib.checkpoint.files import CheckpointError, NoSpaceError, NoSuchStepError
 from x1lib.checkpoint.store import Checkpoint, list_steps, load_latest, pin, pins, save
-from x1lib.checkpoint.training import restore_training, training_tensors
+from x1lib.checkpoint.training import not_finite, restore_training, training_tensors
 
 __all__ = [
     "Checkpoint",
@@ -13,6 +13,7 @@ __all__ = [
     "export_hf",
     "list_steps",
     "load_latest",
+    "not_finite",
     "pin",
     "pins",
     "restore_training",

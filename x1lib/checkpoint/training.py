@@ -22,6 +22,15 @@ def training_tensors(model, optimizer) -> dict[str, dict[str, torch.Tensor]]:
     return {"model": dict(model.state_dict()), "optimizer": moments}
 
 
+def not_finite(tensors: dict[str, dict[str, torch.Tensor]]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity; None when all are finite."""
+    for group in tensors.values():
+        for name, tensor in group.items():
+            if not tensor.isfinite().all():
+                return name
+    return None
+
+
 def restore_training(model, optimizer, tensors: dict[str, dict[str, torch.Tensor]]) -> None:
     """Put saved tensors back in place; raises CheckpointError where they are another model's."""
     wanted = {name: p.shape for name, p in model.state_dict().items()}

@@ -29,6 +29,7 @@ from x1lib.runtime.process import (
     Interrupted,
     Interrupts,
     NoMemoryError,
+    NotFiniteError,
     process_started_at,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "Interrupts",
     "Machine",
     "NoMemoryError",
+    "NotFiniteError",
     "RuntimeRefused",
     "choose_machine",
     "choose_machine_again",

@@ -25,6 +25,12 @@ EXIT_NO_SPACE = 74  # EX_IOERR: the last checkpoint could not be written
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: SIGTERM or Ctrl-C, state saved: run again to resume
 
 
+class NotFiniteError(X1Error, ArithmeticError):
+    """A loss, a gradient or a weight became NaN or infinite; nothing of it was saved."""
+
+    exit_code = EXIT_NOT_FINITE
+
+
 class NoMemoryError(X1Error, MemoryError):
     """Not even one sequence fits into the device's memory."""
 

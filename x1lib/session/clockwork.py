@@ -57,7 +57,7 @@ def make_plan(
 def _probe(run: Session, batch_size, micro_batch, one_step, evaluate) -> tuple[int, int]:
     """Time real steps at lr 0, which leave the weights alone; then forget their moments."""
     step, sample = run.step, run.sample
-    run.plan = Plan(run.config.window, batch_size, micro_batch, 0.0, 0.0, Schedule.of(1, 0, 0))
+    run.plan = Plan(run.config.window, batch_size, micro_batch, 0.0, 0.0, 0.0, Schedule.of(1, 0, 0))
     try:
         seconds = [_seconds(one_step) for _ in range(PROBE_STEPS)]
         eval_seconds = min(_seconds(lambda: evaluate(PROBE_TOKENS)) for _ in range(2))
@@ -106,8 +106,8 @@ def fit_memory(run: Session, params: list, attempt: Callable[[int], T]) -> T:
                 raise
             if micro == 1:
                 raise runtime.NoMemoryError(
-                    f"one sequence of {run.config.window} tokens does not fit in memory; give"
-                    " a smaller --shape or --seq-len"
+                    f"one sequence of {run.config.window} tokens does not fit in memory beside the"
+                    " model; give a smaller --shape or --seq-len"
                 ) from error
         for p in params:
             p.grad = None

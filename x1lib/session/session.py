@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
-from x1lib import checkpoint, runtime, tracking
+from x1lib import X1Error, checkpoint, runtime, tracking
 from x1lib.economics import flops_per_token
 from x1lib.pacing import Pace
 from x1lib.planning import Plan
@@ -43,8 +43,19 @@ class Session(contextlib.AbstractContextManager):
             self._held = self._held.pop_all()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._held.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Save what a signal found; record an error; then let the folder go."""
+        with self._held:
+            if isinstance(error, runtime.Interrupted) and self.model is not None:
+                self.save(last=True)
+                self.event("interrupted", signal=str(error))
+            elif isinstance(error, X1Error):
+                self._failed(error)
+            elif error is not None and runtime.is_out_of_memory(error):
+                self._failed(error)
+                raise runtime.NoMemoryError(
+                    "the model and its optimiser do not fit in memory; give a smaller --shape"
+                ) from error
 
     def _open(self) -> None:
         c = self.config
@@ -72,6 +83,7 @@ class Session(contextlib.AbstractContextManager):
         self.log(self.machine.line())
         for change in self.changes:
             self.log(f"note: resumed on other terms, equal within rounding only: {change}")
+        self.model = self.optimizer = None  # until begin
         self.step = self.sample = self.first_step = self._steps_here = 0
         self.skip: list[int] = []
         self.plan: Plan | None = None
@@ -174,6 +186,15 @@ class Session(contextlib.AbstractContextManager):
 
     # ---- what is kept
 
+    def check_finite(self, loss: float, norm: float, ids) -> None:
+        """Raise NotFiniteError, naming step and samples, before the optimiser can step."""
+        if not math.isfinite(loss + norm):
+            raise runtime.NotFiniteError(
+                f"step {self.step}: loss {loss}, gradient norm {norm}, samples {ids.min()} to"
+                f" {ids.max()}; the optimiser did not step and the last checkpoint is sound:"
+                " branch from it with a lower lr, or from an earlier one"
+            )
+
     @property
     def mfu(self) -> float | None:
         rate = self.meter.tokens_per_sec
@@ -197,6 +218,12 @@ class Session(contextlib.AbstractContextManager):
             "lineage": self.lineage,
         }
         tensors = checkpoint.training_tensors(self.model, self.optimizer)
+        if odd := checkpoint.not_finite(tensors):
+            raise runtime.NotFiniteError(
+                f"step {self.step}: {odd} is NaN or infinite after the update, though loss and"
+                " gradient were finite; nothing was saved, and the last checkpoint is sound:"
+                " branch from it with a lower lr"
+            )
         folder, keep = self.out / "state", self.config.keep_last
         with self.interrupts.held():
             try:
@@ -209,7 +236,7 @@ class Session(contextlib.AbstractContextManager):
                     f"warning: {error} Training goes on from memory; the next save tries again"
                 )
 
-    def failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception) -> None:
         """Record why the run stopped, as far as the disk allows."""
         with contextlib.suppress(tracking.RecordError):
             self.event("failed", why=str(error))
