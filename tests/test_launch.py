@@ -225,7 +225,20 @@ def test_other_settings_do_not_touch_a_run(config):
     with pytest.raises(ConfigError, match=r"steps was 30 when the run in .* and is 40 now"):
         launch.start(config(steps=40))
     assert (run.folder / "manifest.json").read_bytes() == before
+    said = []
+    assert launch.make_room(config(steps=30), log=said.append) == run.folder and not said
     assert launch.start(config(steps=30, eval_every=7), log=lambda line: None).how == "finished"
+
+    # A finished run steps aside for another, whole; a dead one, that could be resumed, does not.
+    (run.folder.parent / "run-1").mkdir()
+    assert launch.make_room(config(steps=40), log=said.append) == run.folder
+    assert said == [f"the finished run with steps 30 is now in {run.folder}-2"]
+    aside = run.folder.with_name("run-2")
+    assert (aside / "manifest.json").read_bytes() == before and not run.folder.exists()
+    manifest = json.loads(before) | {"status": "running"}
+    (aside / "manifest.json").write_text(json.dumps(manifest))
+    assert launch.make_room(config(steps=40, out=str(aside)), log=said.append).exists()
+    assert len(said) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_refused(config, tmp_path):

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import nbformat
 import pytest
+from data_folders import write_jsonl
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -74,14 +75,26 @@ def check_lab00(notebook: nbformat.NotebookNode, folder: Path) -> None:
     losses = [row["loss"] for row in rows if row.get("loss") is not None]
     assert len(losses) >= 2 and all(math.isfinite(loss) for loss in losses)
     assert losses[-1] < losses[0], "it learned nothing"
-    assert manifest["tokens"] > 0
+    assert manifest["status"] == "finished" and manifest["tokens"] > 0
     assert (run / "loss-curve.png").read_bytes().startswith(b"\x89PNG")
     assert (run / "checkpoint" / "model.safetensors").stat().st_size > 1_000_000
     assert json.loads((run / "checkpoint" / "config.json").read_text())["architectures"]
+    # The live figure is one output, replaced in place, and its last state is the end of the run.
+    (follow,) = [cell for cell in notebook.cells if "launch.follow(" in cell.source]
+    (figure,) = [one for one in follow.outputs if one.output_type == "display_data"]
+    assert f"step {manifest['steps']:,}: loss" in figure.data["text/plain"]
+    lines = "".join(one.text for one in follow.outputs if one.output_type == "stream").splitlines()
+    assert 5 <= len(lines) <= 60 and lines[-1].startswith("finished:")
+    assert not notebook.metadata.get("widgets"), "an Output widget can hang a headless run"
+    assert "status: finished" in notebook.cells[-1].outputs[0].text
 
 
 LABS = {
-    "lab00": Lab({"hours": 0.008, "out": "{folder}/run"}, check_lab00),
+    # Ends by its tokens; the hours leave a slow machine time, and are few enough to stay eager.
+    "lab00": Lab(
+        {"hours": 0.04, "tokens": 60_000, "source": "{folder}/small.jsonl", "out": "{folder}/run"},
+        check_lab00,
+    ),
 }
 
 
@@ -96,6 +109,7 @@ def test_a_lab_runs_and_leaves_its_files(name, tmp_path, monkeypatch):
     if name not in build_notebooks.sources():
         pytest.skip(f"{name} has no source yet: it was not run")
     lab = LABS[name]
+    write_jsonl(tmp_path / "small.jsonl", 300)
     # The paths of this test's folder are in the outputs, rightly: this one is not published.
     monkeypatch.setattr(build_notebooks, "machine_paths", list)
     parameters = {

@@ -53,7 +53,7 @@ out = ""  # folder of the run, from the project's root; empty: under experiments
 usd_per_hour = 0.0  # price of this machine [US dollars an hour]
 
 # %% [markdown]
-# A misspelt name or an impossible value ends the notebook here, before anything starts.
+# A misspelt name or an impossible value ends the notebook here, before anything starts. If the folder holds a finished run with other settings, that one is moved aside and kept.
 
 # %%
 config = launch.configure(
@@ -61,7 +61,7 @@ config = launch.configure(
     trainer="hours tokens shape source tokenizer seq_len seed out",
     own={"usd_per_hour": 0.0},
 )
-folder = launch.project_root() / config.out
+folder = launch.make_room(config)
 print(
     f"{config.shape} on {config.source} for at most {config.hours:g} h, in {launch.shown(folder)}"
 )

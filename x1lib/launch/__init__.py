@@ -3,7 +3,7 @@
 from x1lib.launch.following import follow, stop
 from x1lib.launch.parameters import configure, open_text
 from x1lib.launch.places import project_root, run_folder, shown
-from x1lib.launch.starting import Launched, LaunchError, RunFailed, command, start
+from x1lib.launch.starting import Launched, LaunchError, RunFailed, command, make_room, start
 
 __all__ = [
     "LaunchError",
@@ -12,6 +12,7 @@ __all__ = [
     "command",
     "configure",
     "follow",
+    "make_room",
     "open_text",
     "project_root",
     "run_folder",

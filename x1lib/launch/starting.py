@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import platform
@@ -55,6 +56,24 @@ class Launched:
     def alive(self) -> bool:
         """Whether its trainer is at work."""
         return self.pid is not None and _alive(self.pid)
+
+
+def make_room(config: Config, log: Callable[[str], object] = print) -> Path:
+    """Return the folder of a run; a finished run with other settings there is moved aside first.
+
+    It is renamed with the next free number behind its name, and nothing in it changes. An
+    unfinished one stays where it is: `start` resumes it or says which setting differs.
+    """
+    folder = project_root() / config.out
+    stored = manifest(folder)
+    changed = settings.differences(stored.get("config", {}), config)
+    if stored.get("status") == "finished" and changed and not _holder(folder):
+        numbered = (folder.with_name(f"{folder.name}-{i}") for i in itertools.count(1))
+        aside = next(place for place in numbered if not place.exists())
+        folder.rename(aside)
+        was = ", ".join(f"{name} {then!r}" for name, (then, _) in changed.items())
+        log(f"the finished run with {was} is now in {shown(aside)}")
+    return folder
 
 
 def start(config: Config, log: Callable[[str], object] = print) -> Launched:
