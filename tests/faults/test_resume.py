@@ -137,12 +137,14 @@ def test_forgotten_adam_steps_are_seen(finish, half, reference):
     assert all(name in differ for name in reference.tensor_hashes(STEPS) if name.endswith(".step"))
 
 
-# bf16 keeps 8 bits: measured here 1e-4 at this shape; ten times that is the bound.
-TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-3}
+# float32: the bound that is promised; measured here 0. bfloat16 rounds to 8 bits, and where it
+# rounds differs when compiled: measured here 6.7e-5 at this shape, and the bound is 15 times that.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-3}
+DTYPES = ["float32", pytest.param("bfloat16", marks=pytest.mark.long)]  # half a minute of g++ each
 
 
 @needs_compiler
-@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_compile_switched_between_runs(start, half, dtype, tmp_path):
     """Fault 29: compile switched between runs: first-step loss within 1e-4 in fp32; recorded."""
     if dtype == "bfloat16":  # an eager run of its own, killed at the same place
@@ -156,7 +158,7 @@ def test_compile_switched_between_runs(start, half, dtype, tmp_path):
     resumed.signal(signal.SIGTERM)
     assert resumed.wait() == 75, resumed.output
     compiled = half.step_lines()[CUT]
-    assert compiled["step"] == LAST + 1, resumed.output
+    assert compiled["step"] == LAST + 1, resumed.output[-3000:]
     assert "compile on" in resumed.output
     difference = abs(compiled["loss"] - eager) / eager
     print(f"{dtype}: {eager} eager, {compiled['loss']} compiled, {difference:.1e} relative")
