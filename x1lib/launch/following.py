@@ -43,7 +43,7 @@ def follow(run: Launched, draw: Callable[[Path], object] | None = None, log=prin
         )
         raise
     values = manifest(run.folder)
-    if values.get("status") != "finished":
+    if values.get("status") != "finished" or run.exit_code:
         raise RunFailed(why(run))
     picture.show()
     return values

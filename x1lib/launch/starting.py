@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from x1lib import X1Error, checkpoint, runtime, settings
@@ -56,6 +56,12 @@ class Launched:
     def alive(self) -> bool:
         """Whether its trainer is at work."""
         return self.pid is not None and _alive(self.pid)
+
+    @property
+    def exit_code(self) -> int | None:
+        """How its trainer ended; None while it works, and where another process started it."""
+        child = _children.get(self.pid)
+        return child.poll() if child else None
 
 
 def make_room(config: Config, log: Callable[[str], object] = print) -> Path:
@@ -151,7 +157,7 @@ def _spawn(config: Config, folder: Path) -> subprocess.Popen:
     environment.pop("MPLBACKEND", None)  # a kernel's own, which draws into the notebook
     with open(folder / LOG, "ab") as output:
         child = subprocess.Popen(
-            command(config),
+            command(replace(config, out=str(folder))),
             cwd=project_root(),
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -210,8 +216,7 @@ def _alive(pid: int) -> bool:
 
 def why(run: Launched) -> str:
     """Why a run is not finished: the end of its log, then how its process ended."""
-    child = _children.get(run.pid)
-    code = child.poll() if child else None
+    code = run.exit_code
     how = "is gone" if code is None else f"ended with exit code {code}"
     advice = "start it again: it goes on from its last checkpoint"
     if code is not None and code < 0:
