@@ -1,6 +1,7 @@
 """The model's parts against their definitions, and evaluation against a count by hand."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import torch.nn.functional as F
 
 from x1lib import runtime
 from x1lib.data import DataError, Shards, load_tokenizer
-from x1lib.train import GPT, Config, evaluate, gradients, make_optimizer, rotate, set_decay
+from x1lib.planning import derive, step_law_lr
+from x1lib.shapes import count_params
+from x1lib.train import GPT, Config, evaluate, gradients, make_optimizer, rotate, update
 
 VOCAB = 200  # padded to 256 inside
 SHAPE = "2x64:4/2:96"
@@ -192,32 +195,33 @@ def test_the_seed_decides_the_weights():
 
 
 def test_only_hidden_matrices_decay():
-    model = build()
+    """At any learning rate a step takes weight_decay x Step Law's rate x schedule off them."""
+    model = build(lr=0.02, steps=1000, batch_tokens=480)
+    n_body = count_params(model.shape).body
+    plan = derive(
+        model.config, n_body=n_body, guess_tokens=0, micro_limit=5, steps_in_time=None
+    )  # fmt: skip
+    halfway = plan.schedule.warmup_steps // 2 - 1
+    run = SimpleNamespace(plan=plan, step=halfway, sample=0, config=model.config)
     optimizer = make_optimizer(model, model.config, fused=False)
-
-    class Plan:
-        lr, reference_lr = 0.02, 0.005
-
-    set_decay(optimizer, model.config, Plan)
-    names = {p: name for name, p in model.named_parameters()}
-    decaying, others = (group["params"] for group in optimizer.param_groups)
-    assert {names[p] for p in [*decaying, *others]} == set(names.values())
-    assert sorted({names[p].split(".", 2)[2] for p in decaying}) == [
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    assert update(run, optimizer) == 0.02 / 2
+    assert (run.step, run.sample) == (halfway + 1, plan.batch_size)
+    taken = 0.1 * step_law_lr(n_body, 480_000) / 2
+    assert 0 < taken < 0.01 and plan.reference_lr != plan.lr
+    decayed = set()
+    for name, p in model.named_parameters():
+        assert p.grad is None
+        if torch.equal(p, before[name]):
+            continue
+        decayed.add(name.split(".", 2)[2])
+        torch.testing.assert_close(p.detach(), before[name] * (1 - taken), rtol=1e-6, atol=0)
+    assert sorted(decayed) == [
         "attention.k.weight", "attention.o.weight", "attention.q.weight", "attention.v.weight",
         "mlp.down.weight", "mlp.gate.weight", "mlp.up.weight",
     ]  # fmt: skip
-    # At any lr, a step takes weight_decay x Step Law's lr x schedule off: no gradient, half-way.
-    before = {p: p.detach().clone() for p in model.parameters()}
-    for group in optimizer.param_groups:
-        group["lr"] = Plan.lr * 0.5
-    for p in model.parameters():
-        p.grad = torch.zeros_like(p)
-    optimizer.step()
-    for p in decaying:
-        torch.testing.assert_close(
-            p.detach(), before[p] * (1 - 0.1 * 0.005 * 0.5), rtol=1e-6, atol=0
-        )
-    assert all(torch.equal(p, before[p]) for p in others)
 
 
 def test_products_in_bf16_keep_weights_and_logits_in_float32():
@@ -286,14 +290,12 @@ def test_bits_per_byte_is_a_ratio_of_sums_over_real_text(embedded_shards):
     spoken = [i for i in ids[1:].tolist() if i != words.eot_id]
     assert found["n_bytes"] == sum(words.token_bytes[i] for i in spoken)
     assert found["n_bytes"] == len(words.decode(spoken).encode())
-    assert model.training  # left as it was found
+    assert model.training
     assert math.isclose(
         found["bits_per_byte"] * math.log(2) * found["n_bytes"], found["loss"] * 399
     )
     expected = by_hand(model.eval(), ids.tolist(), words.token_bytes)
     assert math.isclose(found["loss"], expected["loss"], rel_tol=1e-5)  # z-loss is no part of it
-    evaluate(model, ids, words.token_bytes)
-    assert not model.training
 
 
 def test_evaluation_does_not_depend_on_how_windows_are_batched():
@@ -308,6 +310,18 @@ def test_evaluation_does_not_depend_on_how_windows_are_batched():
         nats += part["loss"] * part["n_tokens"]
     assert math.isclose(whole["loss"], nats / (len(ids) - 1), rel_tol=1e-6)
     assert whole["bits_per_byte"] == pytest.approx(whole["loss"] / math.log(2))
+    for batch_size in (1, 3, 64):
+        assert evaluate(model, ids, token_bytes, batch_size=batch_size) == pytest.approx(whole)
+
+
+def test_evaluation_that_runs_out_of_time_says_how_far_it_came():
+    """The same as being given only the text that was read."""
+    model = enlarge(build(seq_len=8))
+    ids = random_tokens(400).numpy().astype(np.uint16)
+    token_bytes = np.arange(1, VOCAB + 1)
+    short = evaluate(model, ids, token_bytes, max_seconds=0.0, batch_size=4)
+    assert short["n_tokens"] == 4 * 8
+    assert short == pytest.approx(evaluate(model, ids, token_bytes, max_tokens=4 * 8))
 
 
 @pytest.mark.parametrize("ids", [[], [3], [3, 0, 0]])
@@ -315,7 +329,7 @@ def test_evaluation_refuses_text_that_predicts_nothing(ids):
     """No token to predict, or none that stands for a byte."""
     token_bytes = np.ones(VOCAB, dtype=np.int64)
     token_bytes[0] = 0
-    with pytest.raises(DataError, match="held-out text .*; give more text"):
+    with pytest.raises(DataError, match=r"held-out text .*; give more text"):
         evaluate(build(), np.array(ids, dtype=np.uint16), token_bytes)
 
 

@@ -2,7 +2,7 @@
 
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -254,7 +254,7 @@ def simulate(kind: str, seed: int) -> Simulated:
     schedule = Schedule.of(pace.first_total(sorted(seconds[1:])[2]), 0.02, 0.2)
     probed = True
     look, save = max(1, schedule.total_steps // 10), max(1, schedule.total_steps // 20)
-    run = Simulated(Plan(128, 8, 8, 0.01, 0.01, schedule), pace)
+    run = Simulated(replace(plan_of(steps=1), schedule=schedule, step_bound=None), pace)
     while run.step < run.plan.schedule.total_steps:
         run.multipliers.append(run.plan.schedule.multiplier(run.step))
         clock.now += base * slowness()
@@ -374,6 +374,8 @@ def test_what_is_given_is_taken_as_given():
     assert (plan.batch_size, plan.micro_batch, plan.lr) == (24, 6, 0.02)
     assert plan.reference_lr == step_law_lr(count_params("tiny").body, 50 * 24 * 128)
     assert plan.eval_every == 9
+    # Independent decay: what torch multiplies by lr is counted in Step Law's rate.
+    assert math.isclose(plan.weight_decay * plan.lr, 0.1 * plan.reference_lr)
 
 
 def test_whichever_end_comes_first():
