@@ -82,7 +82,7 @@ def test_kernels_are_causal_attention(kernel, seq_len, n_heads, n_kv_heads):
 
 @pytest.mark.parametrize("kernel", ON_CPU)
 def test_kernels_in_bf16_stay_within_their_rounding(kernel):
-    """bf16 keeps 8 bits: 2^-9 = 2e-3 a rounding; measured 2e-3 to 4e-3 of the norm, 1e-2 allowed.
+    """bf16 keeps 8 bits: 2^-9 = 2e-3 a rounding; measured 2e-3 to 5e-3 of the norm, 1e-2 allowed.
 
     The inputs of both sides are the same bf16 numbers, so that only the kernel's rounding counts.
     """
@@ -232,7 +232,7 @@ def test_products_in_bf16_keep_weights_and_logits_in_float32():
     logits = model(inputs)
     assert logits.dtype == torch.float32
     difference = (logits - reference(inputs)).norm() / reference(inputs).norm()
-    assert 1e-4 < difference < 2e-2  # measured 3e-3; zero would mean that bf16 was never used
+    assert 1e-4 < difference < 2e-2  # measured 5e-3; zero would mean that bf16 was never used
     loss = model(inputs, targets)
     loss.backward()
     assert loss.dtype == torch.float32 and abs(loss - reference(inputs, targets)) < 1e-2
