@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import runs
 
 TEXT_CHARACTERS = 13_500
+needs_compiler = pytest.mark.skipif(
+    not shutil.which(os.environ.get("CXX", "g++")),  # what torch would call
+    reason="no C++ compiler here, so torch.compile cannot be tried on the CPU",
+)
 CUT = 32  # the save of this step is the one that kills meet
 
 

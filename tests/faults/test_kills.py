@@ -1,12 +1,11 @@
 """The trainer is killed or asked to leave; the run that goes on equals the one left alone."""
 
 import random
-import shutil
 import signal
 import time
 
 import pytest
-from conftest import CUT
+from conftest import CUT, needs_compiler
 from runs import CHECKPOINT_EVERY, STEPS, assert_equal_runs
 
 INTERRUPTED = 75
@@ -171,9 +170,7 @@ def test_sigterm_in_a_long_phase(start, finish, run, reference, tmp_path, phase,
     assert (run.out / "checkpoint" / "model.safetensors").exists()
 
 
-@pytest.mark.skipif(
-    not (shutil.which("g++") or shutil.which("clang++")), reason="compiling needs a C++ compiler"
-)
+@needs_compiler
 def test_sigterm_while_compiling(start, finish, run, reference, tmp_path):
     """Fault 6: SIGTERM during compile: a loadable state of the last step within 20 s."""
     announced = tmp_path / "compiling"

@@ -2,17 +2,13 @@
 
 import math
 import re
-import shutil
 import signal
 
 import pytest
-from conftest import CUT
+from conftest import CUT, needs_compiler
 from runs import CHECKPOINT_EVERY, STEPS, Folder, assert_equal_runs
 
 LAST = CUT - CHECKPOINT_EVERY  # the step of the cut run's newest checkpoint
-needs_compiler = pytest.mark.skipif(
-    not (shutil.which("g++") or shutil.which("clang++")), reason="compiling needs a C++ compiler"
-)
 
 
 @pytest.mark.parametrize(
