@@ -223,6 +223,7 @@ def evaluate(
     """
     tokens = tokens[: max_tokens + 1] if max_tokens else tokens
     nats, n_tokens, n_bytes, stop = 0.0, 0, 0, time.monotonic() + max_seconds
+    was_training = model.training
     model.eval()
     for rows in windows(tokens, model.config.window, batch_size):
         inputs, targets = pair(torch.from_numpy(rows), model.cos.device)
@@ -231,7 +232,7 @@ def evaluate(
         n_bytes += int(token_bytes[rows[:, 1:]].sum())
         if time.monotonic() > stop:
             break
-    model.train()
+    model.train(was_training)
     if not n_bytes:
         raise DataError("the held-out text holds no byte to predict; give more text")
     bits_per_byte = nats / (math.log(2) * n_bytes)

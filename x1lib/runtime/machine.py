@@ -98,10 +98,14 @@ def choose_machine_again(stored: dict, **asked) -> tuple[Machine, list[str]]:
             again[field] = stored[field]
     if asked["compile"] == "auto":
         again["compile"] = "on" if stored["compile"] else "off"
-    try:
-        machine = choose_machine(**again)
-    except RuntimeRefused:
-        machine = choose_machine(**asked)
+    for field in ("compile", "attention", "dtype", "device", None):
+        try:
+            machine = choose_machine(**again)
+            break
+        except RuntimeRefused:
+            if field is None:
+                raise
+            again[field] = asked[field]  # what is missing here, and only that, is decided anew
     differences = [
         f"{field}: {stored.get(field)!r} at the start, {value!r} now"
         for field, value in asdict(machine).items()
@@ -170,7 +174,9 @@ def _choose_compile(
             raise RuntimeRefused("compile is on, but is not tried on mps; give auto or off")
         notes.append("eager: torch.compile is not tried on mps")
         return False
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++")), None)
+    # what torch's inductor itself would call
+    default = "clang++" if platform.system() == "Darwin" else "g++"
+    compiler = shutil.which(os.environ.get("CXX") or default)
     if device == "cpu" and compiler is None:
         if wanted == "on":
             raise RuntimeRefused("compile is on, but there is no C++ compiler; install g++")

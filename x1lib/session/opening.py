@@ -8,6 +8,8 @@ from x1lib import checkpoint, data, runtime, settings
 from x1lib.settings import ConfigError
 from x1lib.shapes import resolve
 
+STATE_FORMAT = 1  # of state.json; raise it with every change that an older reader would misread
+
 
 def own_state(config, log):
     """The run's newest sound checkpoint, or None in a new folder.
@@ -16,6 +18,7 @@ def own_state(config, log):
     """
     saved = checkpoint.load_latest(Path(config.out) / "state", log=log)
     if saved:
+        _check_format(saved)
         for name, (then, now) in settings.differences(saved.state["config"], config).items():
             raise ConfigError(
                 f"{name} was {then!r} when this run was started and is {now!r} now; ask for"
@@ -36,6 +39,7 @@ def parent_state(config, log):
     saved = checkpoint.load_latest(Path(folder) / "state", step=step, log=log)
     if saved is None:
         raise ConfigError(f"branch_from: {folder} holds no checkpoint; give a run's folder")
+    _check_format(saved)
     changed = settings.differences(saved.state["config"], config)
     changed.pop("branch_from", None)
     plan = saved.state["plan"]
@@ -44,6 +48,15 @@ def parent_state(config, log):
             f"branch_from: {folder} has not planned its steps yet; let it train first"
         )
     return saved, {"from": folder, "step": saved.step, "changed": changed, "plan": plan}
+
+
+def _check_format(saved) -> None:
+    found = saved.state.get("format")
+    if found != STATE_FORMAT:
+        raise checkpoint.CheckpointError(
+            f"{saved.path} was written by another version of x1lib (state format {found}, this one"
+            f" reads {STATE_FORMAT}); go on with that version, or start in another --out"
+        )
 
 
 def open_data(config, log):

@@ -209,6 +209,7 @@ class Session(contextlib.AbstractContextManager):
         """Write a checkpoint of this step; a full disk is fatal for the last one only."""
         n_blocks = self.shards.blocks_consumed(self.sample, self.config.window)
         state = {
+            "format": opening.STATE_FORMAT,
             "config": asdict(self.config),
             "machine": asdict(self.machine),
             "plan": asdict(self.plan) if self.plan else None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import time
 from pathlib import Path
 
@@ -42,7 +44,8 @@ class Run:
 
     def _write(self, data: bytes) -> None:
         try:
-            self._file.write(data)
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise RecordError(
                 f"{self.path} cannot be written ({error.strerror}); make room and start again"
