@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -13,11 +12,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 import runs
 
 TEXT_CHARACTERS = 13_500
-needs_compiler = pytest.mark.skipif(
-    not shutil.which(os.environ.get("CXX", "g++")),  # what torch would call
-    reason="no C++ compiler here, so torch.compile cannot be tried on the CPU",
-)
-CUT = 32  # the save of this step is the one that kills meet
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +69,11 @@ def reference(server, shards, shared_folder):
     def make():
         plants = {
             "record_batches": {"path": runs.Folder(out).batches_path},
-            "kill_in_save": {"step": CUT, "call": runs.FOREVER, "report": shared_folder / "calls"},
+            "kill_in_save": {
+                "step": runs.CUT,
+                "call": runs.FOREVER,
+                "report": shared_folder / "calls",
+            },
         }
         trainer = server.start(runs.arguments(out, shards), shared_folder, plants)
         assert trainer.wait() == 0, trainer.output[-3000:]
@@ -95,14 +93,17 @@ def cut_run(server, shards, shared_folder):
     def make():
         plants = {
             "record_batches": {"path": runs.Folder(out).batches_path},
-            "kill_in_save": {"step": CUT, "call": 0, "report": shared_folder / "killed-at"},
+            "kill_in_save": {"step": runs.CUT, "call": 0, "report": shared_folder / "killed-at"},
         }
         trainer = server.start(runs.arguments(out, shards), shared_folder, plants)
         assert trainer.wait() == -9, trainer.output[-3000:]
 
     made_once(shared_folder, "cut", make)
     folder = runs.Folder(out)
-    assert folder.saved_steps()[-1] == CUT - runs.CHECKPOINT_EVERY and folder.last_step() == CUT
+    assert (
+        folder.saved_steps()[-1] == runs.CUT - runs.CHECKPOINT_EVERY
+        and folder.last_step() == runs.CUT
+    )
     return folder
 
 

@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 LAUNCHER = Path(__file__).parent / "launcher.py"
 ROOT = LAUNCHER.parents[2]
 FOREVER = 10**6  # as the number of a call: beyond any that a save makes
@@ -18,6 +20,7 @@ FOREVER = 10**6  # as the number of a call: beyond any that a save makes
 # One shape and text for all: 60 steps of 8 windows over 430 of them cross an epoch's edge in step
 # 54. Evaluation and saving do not fall together, so a signal in the one cannot lean on the other.
 STEPS, BATCH, WINDOW, CHECKPOINT_EVERY, EVAL_EVERY = 60, 8, 32, 4, 10
+CUT = 32  # the save of this step is the one that kills meet
 SETTINGS = {
     "shape": "2x64",
     "seq_len": WINDOW,
@@ -32,6 +35,11 @@ SETTINGS = {
     "threads": 1,
     "seed": 11,
 }
+
+needs_compiler = pytest.mark.skipif(
+    not shutil.which(os.environ.get("CXX", "g++")),  # what torch would call
+    reason="no C++ compiler here, so torch.compile cannot be tried on the CPU",
+)
 
 
 def arguments(out, source, **changes):

@@ -4,8 +4,7 @@ import pickle
 import shutil
 
 import pytest
-from conftest import CUT
-from runs import CHECKPOINT_EVERY, assert_equal_runs
+from runs import CHECKPOINT_EVERY, CUT, assert_equal_runs
 
 NEWEST, BEFORE = CUT - CHECKPOINT_EVERY, CUT - 2 * CHECKPOINT_EVERY
 

@@ -5,8 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import CUT
-from runs import CHECKPOINT_EVERY, LAUNCHER, Folder, arguments, assert_equal_runs, environment
+from runs import CHECKPOINT_EVERY, CUT, LAUNCHER, Folder, arguments, assert_equal_runs, environment
 
 NO_SPACE = 74
 

@@ -6,8 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import CUT
-from runs import BATCH, STEPS, WINDOW, Folder, assert_equal_runs
+from runs import BATCH, CUT, STEPS, WINDOW, Folder, arguments, assert_equal_runs
 
 from x1lib.data import Shards, writer
 
@@ -111,8 +110,6 @@ def movable(server, cut_run, tmp_path, shards):
     """A killed run whose folder of shards may be changed, and that folder."""
     folder = shutil.copytree(shards, tmp_path / "shards")
     run = Folder(tmp_path / "moved")
-    from runs import arguments
-
     plants = {
         "record_batches": {"path": run.batches_path},
         "kill_in_save": {"step": CUT, "call": 0, "report": tmp_path / "killed-at"},

@@ -5,8 +5,7 @@ import signal
 import time
 
 import pytest
-from conftest import CUT, needs_compiler
-from runs import CHECKPOINT_EVERY, STEPS, assert_equal_runs
+from runs import CHECKPOINT_EVERY, CUT, STEPS, assert_equal_runs, needs_compiler
 
 INTERRUPTED = 75
 WITHIN_SECONDS = 20.0

@@ -2,18 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
-from conftest import CUT
-from runs import CHECKPOINT_EVERY, Folder, assert_equal_runs
+from runs import CHECKPOINT_EVERY, CUT, Folder, assert_equal_runs
+from safetensors.numpy import load_file
 
 NOT_FINITE, NO_MEMORY = 65, 71
 BAD_STEP = CUT - 1  # the step that fails when 31 are done
 
 
 def all_finite(run, step):
-    import numpy as np
-    from safetensors.numpy import load_file
-
     files = [run.state_path(step) / f"{name}.safetensors" for name in ("model", "optimizer")]
     return all(np.isfinite(t).all() for file in files for t in load_file(file).values())
 

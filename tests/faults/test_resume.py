@@ -5,8 +5,7 @@ import re
 import signal
 
 import pytest
-from conftest import CUT, needs_compiler
-from runs import CHECKPOINT_EVERY, STEPS, Folder, assert_equal_runs
+from runs import CHECKPOINT_EVERY, CUT, STEPS, Folder, assert_equal_runs, needs_compiler
 
 LAST = CUT - CHECKPOINT_EVERY  # the step of the cut run's newest checkpoint
 
