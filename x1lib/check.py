@@ -30,10 +30,10 @@ def guess(
         hint = "" if value is not None else ". Put a number there before the next run"
         log(f"{name}: {said}, {was}{hint}")
         return None
-    if value * truth <= 0:
+    if value != truth and value * truth <= 0:
         log(f"{name}: you said {_short(value)}, it was {_short(truth)}: not even the sign")
-        return value == truth
-    factor = max(value / truth, truth / value)
+        return False
+    factor = 1.0 if value == truth else max(value / truth, truth / value)
     good = factor <= within
     side = "the same" if factor < 1.005 else f"{factor:.2f}x {'high' if value > truth else 'low'}"
     verdict = "good" if good else f"off by more than a factor of {within:g}: which term surprised?"

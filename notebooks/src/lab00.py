@@ -146,7 +146,7 @@ Code(Schedule.multiplier)
 run = launch.start(config)
 
 # %%
-final = launch.follow(run, draw=lab00.live)
+_ = launch.follow(run, draw=lab00.live)
 
 # %% [markdown]
 # 🇪🇸 El entrenamiento vive en su propio proceso: puedes cerrar el cuaderno, matar el núcleo o apagar la terminal, y seguirá. Al ejecutar de nuevo el cuaderno te enganchas a él, lo reanudas si murió, o ves el resultado si ya terminó. Fíjate en la tasa de aprendizaje: sube, se mantiene y al final baja hasta cero.
@@ -347,10 +347,10 @@ for name, result in manifest["heldout"].items():
 #
 # - **One seed.** Another seed gives another last digit. Whether a change of settings helps is decided over several.
 # - **Held out is not foreign.** The held-out documents come from the same sources as the training text, and only the book was kept away whole.
-# - **Seconds belong to the machine.** Speed, MFU and the crossing are of this machine on this day; losses carry over.
+# - **Seconds belong to the machine.** Speed, MFU, the crossing and the number of tokens that fit are of this machine on this day. Losses compare at equal tokens.
 # - **A small run.** The samples show manner, not knowledge.
 #
-# 🇪🇸 Una sola semilla, un texto de la misma familia y una máquina concreta: los segundos son suyos; las pérdidas sí se pueden comparar.
+# 🇪🇸 Una sola semilla, un texto de la misma familia y una máquina concreta: los segundos son suyos, y las pérdidas solo se comparan a igual número de tokens.
 
 # %%
 hours_used = manifest["wall_clock_seconds"] / 3600

@@ -85,6 +85,7 @@ def against_xz(folder: Path, xz_bits_per_byte: float) -> Picture:
         found = "the model stayed above xz"
     axes.set_title(f"Bits per byte of the same held-out text: {found}", loc="left", fontsize=10)
     axes.set(xlabel="wall-clock since the start [s]", ylabel="bits per byte")
+    axes.set_xlim(left=0)
     axes.set_ylim(0, 1.05 * max([xz_bits_per_byte, *bits], default=math.log2(256)))
     _plain(axes)
     return Picture(figure, f"Bits per byte over seconds against xz's line: {found}.")
