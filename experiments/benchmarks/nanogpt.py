@@ -4,10 +4,10 @@
     python experiments/benchmarks/nanogpt.py --nanogpt /somewhere/nanoGPT --out speed.json
 
 Two shapes: the CPU example of nanoGPT's README (4 layers, 4 heads, 128 wide, block 64, batch 12),
-and 6 x 384 (6 heads, block 256, batch 16). Both compile, both read the same tokens (the course's small
-tokeniser), one thread each. First the speed: medians of the steps of each turn, turns interleaved.
-Then the held-out loss after equal seconds of training, compiling excluded for both: nanoGPT with
-the learning rates of its config/train_shakespeare_char.py, ours with its own defaults.
+and 6 x 384 (6 heads, block 256, batch 16). Both compile, both read the same tokens (the course's
+small tokeniser), one thread each. First the speed: medians of the steps of each turn, turns
+interleaved. Then the held-out loss after equal seconds of training, compiling excluded for both:
+nanoGPT with the learning rates of its config/train_shakespeare_char.py, ours with its defaults.
 """
 
 from __future__ import annotations
