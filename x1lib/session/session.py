@@ -31,7 +31,7 @@ class Session(contextlib.AbstractContextManager):
     """
 
     def __init__(self, config, log=print):
-        self.config, self.out, self.log = config, Path(config.out), log
+        self.config, self.out, self.log = config, Path(config.out).absolute(), log
         self.interrupts = runtime.Interrupts()
         self._held = contextlib.ExitStack()
 
@@ -262,8 +262,6 @@ class Session(contextlib.AbstractContextManager):
         values = {name: results.get(name, {}) for name in ("documents", "source")}
         rate = self.meter.tokens_per_sec
         self.manifest.update(
-            status="finished",
-            finished=tracking.utc_now(),
             steps=self.step,
             tokens=self.sample * c.window,
             plan=asdict(self.plan),
@@ -278,6 +276,8 @@ class Session(contextlib.AbstractContextManager):
         tracking.draw_loss_curve(self.out, log=self.log)
         kept = [*export.glob("*"), self.out / "loss-curve.png"]
         self.manifest.update(
+            status="finished",  # last of all: whoever reads it finds everything
+            finished=tracking.utc_now(),
             artefacts=tracking.sha256_of([p for p in kept if p.is_file()], self.out),
             peak_memory_bytes=runtime.peak_memory_bytes(self.machine),
             wall_clock_seconds=round(self.pace.elapsed_seconds, 2),

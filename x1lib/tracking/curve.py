@@ -43,7 +43,9 @@ def plot_loss(axes, folder: Path) -> None:
     axes.plot(tokens, _smooth(losses), color="C0", lw=1.6, label="train, smoothed")
     names = {"documents": "held-out documents", "source": "held-out book (Moby-Dick)"}
     for color, (name, label) in zip(("C1", "C2"), names.items(), strict=True):
-        points = {e["tokens"]: e["loss"] for e in evals if e["name"] == name and e["tokens"]}
+        points = {e["tokens"]: e["loss"] for e in evals if e["name"] == name}
+        if not points:
+            continue
         x = [t / 1e6 for t in points]
         axes.plot(x, list(points.values()), "o-", color=color, ms=4, lw=1, label=label)
     _phases(axes, steps)
