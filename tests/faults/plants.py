@@ -132,8 +132,16 @@ def announce_compile(path):
 
 
 def signal_in_step(place, step, number=signal.SIGTERM):
-    """Send this process a signal in the forward pass, the backward pass or the update of a step."""
+    """Send this process a signal in the forward pass, the backward pass or the update of a step.
+
+    "finaliser": in the forward pass, from where exceptions are swallowed, as torch.compile's guards
+    do too: what the signal raises there is lost.
+    """
     steps, make = _count_steps(), train.make_optimizer
+
+    class Finalised:
+        def __del__(self):
+            send()
 
     def send(*args):
         if steps["done"] == step:
@@ -144,6 +152,8 @@ def signal_in_step(place, step, number=signal.SIGTERM):
         optimizer = make(model, *args, **kwargs)
         if place == "forward":
             model.blocks[0].register_forward_hook(lambda *_: send())
+        elif place == "finaliser":
+            model.blocks[0].register_forward_hook(lambda *_: Finalised() and None)
         elif place == "backward":
             model.blocks[0].mlp.up.weight.register_hook(send)
         else:

@@ -12,7 +12,8 @@ WITHIN_SECONDS = 20.0
 
 
 @pytest.mark.parametrize(
-    "place, saved", [("forward", CUT - 1), ("backward", CUT - 1), ("update", CUT)]
+    "place, saved",
+    [("forward", CUT - 1), ("backward", CUT - 1), ("update", CUT), ("finaliser", CUT)],
 )
 def test_sigterm_in_mid_step(start, finish, run, reference, place, saved):
     """Fault 1: SIGTERM in mid-step: exit code 75, a checkpoint within one step, resume equals S."""
