@@ -299,6 +299,7 @@ def test_later_signals_change_nothing():
     with Interrupts() as interrupts:
         with pytest.raises(Interrupted, match="SIGTERM"):
             send(signal.SIGTERM)
+        interrupts.leave()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
             send(number)
         with interrupts.held():
@@ -312,8 +313,29 @@ def test_two_signals_in_one_held_block_are_raised_once():
         with pytest.raises(Interrupted, match="SIGINT"), interrupts.held():
             send(signal.SIGINT)
             send(signal.SIGTERM)
+        interrupts.leave()
         with interrupts.held():
             pass
+
+
+class Finalised:
+    """Sends the signal where Python swallows whatever is raised."""
+
+    def __del__(self):
+        send(signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_swallowed_signal_comes_again():
+    with Interrupts() as interrupts:
+        Finalised()
+        assert interrupts.received == "SIGTERM"  # and nothing was raised
+        with pytest.raises(Interrupted), interrupts.held():
+            pass
+        with pytest.raises(Interrupted):  # where no block ends: the timer
+            time.sleep(4 * Interrupts.AGAIN_SECONDS)
+        interrupts.leave()
+        time.sleep(2 * Interrupts.AGAIN_SECONDS)
 
 
 def test_handlers_are_put_back():

@@ -54,33 +54,44 @@ class Interrupts:
     """Turns SIGTERM and Ctrl-C into `Interrupted`, never in the middle of a state change.
 
     Inside `with interrupts.held():` (an optimiser step, a save) the signal waits for the end of
-    the block; everywhere else, compiling and evaluating included, it is raised at once. After the
-    first one later signals change nothing: the save that it asked for is under way.
+    the block; everywhere else, compiling and evaluating included, it is raised at once. Where it
+    arrives inside a finaliser or a callback that swallows exceptions, it is raised again, at the
+    end of each held block and every half second, until `leave()` says that it was heard. From
+    then on signals change nothing: the save that the first one asked for is under way.
     """
+
+    AGAIN_SECONDS = 0.5
 
     def __init__(self) -> None:
         self.received: str | None = None
         self._held = 0
-        self._raised = False
+        self._leaving = False
 
     def __enter__(self) -> Interrupts:
-        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGTERM, signal.SIGINT)}
+        caught = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+        self._before = {s: signal.signal(s, self._handle) for s in caught}
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: object) -> None:
-        if self.received is None:
+        if self.received is None and number != signal.SIGALRM:
             self.received = signal.Signals(number).name
+            signal.setitimer(signal.ITIMER_REAL, self.AGAIN_SECONDS, self.AGAIN_SECONDS)
         self.check()
 
     def check(self) -> None:
-        """Raise Interrupted if a signal came and has not been raised yet."""
-        if self.received and not self._held and not self._raised:
-            self._raised = True
+        """Raise Interrupted if a signal came and nobody has heard it yet."""
+        if self.received and not self._held and not self._leaving:
             raise Interrupted(self.received)
+
+    def leave(self) -> None:
+        """Stop raising: the process is on its way out."""
+        self._leaving = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

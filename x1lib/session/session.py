@@ -46,6 +46,7 @@ class Session(contextlib.AbstractContextManager):
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Save what a signal found; record an error; then let the folder go."""
         with self._held:
+            self.interrupts.leave()
             if isinstance(error, runtime.Interrupted) and self.model is not None:
                 self.save(last=True)
                 self.event("interrupted", signal=str(error))
@@ -111,6 +112,7 @@ class Session(contextlib.AbstractContextManager):
             self.first_step, self.parent_plan = self.lineage["step"], self.lineage["plan"]
             if not self.resuming:  # the same place in the text, whatever the window
                 self.sample = self.sample * self.parent_plan["window"] // self.config.window
+        self._epoch = self.shards.epoch_of(max(0, self.sample - 1), self.config.window)
         self.finished = (
             self.manifest.values.get("status") == "finished"
             and self.plan is not None
@@ -134,6 +136,10 @@ class Session(contextlib.AbstractContextManager):
             self.meter.add(n_tokens, seconds)
         if self._steps_here == UNTIMED_STEPS:
             self.pace.mark(self.step)
+        epoch = self.shards.epoch_of(self.sample - 1, self.config.window)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self.event("epoch", epoch=epoch)
         if last or self.step % self.config.log_every == 0:
             self.metrics.log(
                 "step",
