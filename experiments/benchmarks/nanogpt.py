@@ -36,7 +36,7 @@ SHAPES = {  # name: layers, heads, width, block, batch, steps of a speed turn
     "6x384": (6, 6, 384, 256, 16, 12),
 }
 UNTIMED = 4  # steps: compiling and first touches of memory
-D_FF = {"4x128": 384, "6x384": 1024}  # SwiGLU at 8/3 of the width: as many weights as GPT-2's MLP
+D_FF = {"4x128": 341, "6x384": 1024}  # SwiGLU at 8/3 of the width: the weights of GPT-2's MLP
 
 
 def main() -> None:
