@@ -31,6 +31,7 @@ LAYERS = [
     ("runtime",),
     ("settings",),
     ("planning",),
+    ("sampling",),
     ("session",),
     ("train",),
     ("launch",),

@@ -302,7 +302,7 @@ class Session(contextlib.AbstractContextManager):
             "format": 1,
             "created": self.manifest.values.get("created", tracking.utc_now()),
             "seed": self.config.seed,
-            "config": asdict(self.config),
+            "config": {**asdict(self.config), "out": self.out.name},  # no path of a machine
             "shape": asdict(self.shape),
             "n_params": {**asdict(count), "total": count.total},
             "versions": tracking.versions(),
