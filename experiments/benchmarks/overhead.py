@@ -20,7 +20,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from x1lib import data, session, tracking, train  # noqa: E402
+from x1lib import data, session, tracking, train
 
 SHAPES = {
     "4x128:4/4:341": (64, 768, 150),
