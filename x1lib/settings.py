@@ -114,8 +114,10 @@ def from_command_line(cls: type[C], argv: Sequence[str], description: str) -> C:
     )
     for f in fields(cls):
         flag, text = "--" + f.name.replace("_", "-"), f.metadata["help"].replace("%", "%%")
-        shown = {"": "none", True: "on", False: "off"}.get(f.default, f.default)
-        text += f" (default: {shown})"
+        if f.metadata["among"]:
+            text += ": " + ", ".join(f.metadata["among"])
+        shown = ("off", "on")[f.default] if isinstance(f.default, bool) else f.default
+        text += f" (default: {shown if shown != '' else 'none'})"
         if isinstance(f.default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
             continue

@@ -77,6 +77,7 @@ class Config:
     eval_tokens: int = opt(32_768, "of one evaluation; the last reads all", free=True, low=1)
     checkpoint_every: int = opt(0, "steps between checkpoints; 0: 20 in a run", free=True, low=0)
     keep_last: int = opt(2, "checkpoints kept besides pinned ones", free=True, low=1)
+    milestone_every: int = opt(0, "steps between those kept for good; 0: none", free=True, low=0)
     log_every: int = opt(1, "steps between lines in metrics.jsonl", free=True, low=1)
     sample_tokens: int = opt(48, "tokens sampled before and after; 0: none", free=True, low=0)
 
@@ -296,7 +297,7 @@ def loop(run: Session, model: GPT, forward, optimizer) -> None:
             run.stepped(time.perf_counter() - start, loss=loss, grad_norm=norm, lr=lr)
         if run.due(run.plan.eval_every):
             look(run, model, run.config.eval_tokens)
-        if run.due(run.plan.checkpoint_every):
+        if run.due(run.plan.checkpoint_every) or run.due(run.config.milestone_every):
             run.save()
         review_pace(run)
 

@@ -164,7 +164,7 @@ class Session(contextlib.AbstractContextManager):
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and not at the end, is due now."""
-        return self.step % every == 0 and self.step < self.plan.schedule.total_steps
+        return every > 0 and self.step % every == 0 and self.step < self.plan.schedule.total_steps
 
     def evaluated(self, name: str, result: dict) -> None:
         """Record one evaluation of a held-out text; a probe's is no result."""
@@ -231,10 +231,11 @@ class Session(contextlib.AbstractContextManager):
                 " gradient were finite; nothing was saved, and the last checkpoint is sound:"
                 " branch from it with a lower lr"
             )
-        folder, keep = self.out / "state", self.config.keep_last
+        folder, kept = self.out / "state", {"keep_last": self.config.keep_last, "log": self.log}
+        kept["milestone"] = self.due(self.config.milestone_every) if self.plan else False
         with self.interrupts.held():
             try:
-                checkpoint.save(folder, self.step, tensors, state, keep_last=keep, log=self.log)
+                checkpoint.save(folder, self.step, tensors, state, **kept)
             except checkpoint.NoSpaceError as error:
                 if last:
                     raise
