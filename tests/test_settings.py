@@ -35,7 +35,9 @@ def test_help_lists_every_setting(help_text, field):
     assert f"--{field.name.replace('_', '-')}" in help_text
     text = field.metadata["help"]
     assert len(text) > 5 and text in help_text
-    shown = {"": "none", True: "on", False: "off"}.get(field.default, field.default)
+    if field.metadata["among"]:
+        text += ": " + ", ".join(field.metadata["among"])
+    shown = {"": "none", "True": "on", "False": "off"}.get(str(field.default), field.default)
     assert f"{text} (default: {shown})" in help_text
     assert field.default is not MISSING and type(field.default) in (str, bool, int, float)
 
