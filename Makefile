@@ -14,7 +14,7 @@ HOURS ?=
 # A cell that has not come back an hour after the run's own ceiling has lost its kernel's reply.
 CELL_TIMEOUT = $(shell awk 'BEGIN { print int(3600 * ("$(HOURS)" + 1)) }')
 
-.PHONY: help setup lab00 test test-long notebooks lab lint format clean
+.PHONY: help setup lab00 test test-long notebooks lab mlflow lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,11 @@ notebooks: $(STAMP) ## build and execute every notebook from notebooks/src/
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	@$(VENV)/bin/jupyter lab --notebook-dir=notebooks
+
+mlflow: $(STAMP) ## open mlflow on the runs that `python -m x1lib.tracking.mirror` copied into it
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true \
+	  $(VENV)/bin/mlflow ui --workers 1 --host 127.0.0.1 --backend-store-uri \
+	  $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/experiments/X1-pretraining/mlflow.db}
 
 lint: $(STAMP) ## check style, and that no built notebook differs from its source
 	@$(PY) -m ruff check .
