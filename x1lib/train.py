@@ -243,7 +243,7 @@ def evaluate(
 
 def pair(rows: torch.Tensor, device) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and targets [batch, seq] of rows [batch, seq + 1], on the device."""
-    rows = rows.to(device).long()
+    rows = rows.long().to(device)  # widened first: not every device knows uint16
     return rows[:, :-1], rows[:, 1:]
 
 
