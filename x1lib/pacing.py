@@ -1,8 +1,9 @@
 """From `hours` to steps: the learning-rate schedule, and the clock that shapes it.
 
 A run in hours becomes a run in steps. Throughput is measured once, the schedule decided from it and
-written down; where the machine drifts, the schedule is decided again, as a logged event that a
-resumed run replays instead of deciding anew. In `steps` or `tokens` the clock decides nothing.
+written down; where the machine drifts, the schedule is decided again, as a logged event. A resumed
+run does the steps of a killed process again with the decisions that stand in its record, and the
+clock decides from there on. In `steps` or `tokens` the clock decides nothing.
 """
 
 from __future__ import annotations
@@ -50,6 +51,12 @@ class Schedule:
             warmup_steps = max(warmup_steps, min(min_warmup, total_steps // 10))
         start = min(total_steps, max(warmup_steps, round((1 - cooldown) * total_steps)))
         return cls(warmup_steps, ((start, 0.0), (total_steps, 1.0)))
+
+    @classmethod
+    def from_json(cls, values: dict) -> Schedule:
+        """The schedule that `dataclasses.asdict` and JSON made these values of."""
+        knots = tuple((int(step), float(progress)) for step, progress in values["knots"])
+        return cls(values["warmup_steps"], knots)
 
     @property
     def cooldown_start(self) -> int:

@@ -10,6 +10,8 @@ from x1lib.pacing import Schedule
 # The share of peak that a first guess of a run's tokens assumes; a probe replaces it at once.
 ASSUMED_MFU = {"cuda": 0.40, "mps": 0.15, "cpu": 0.20}
 BATCH_FACTOR, BATCH_EXPONENT = 0.58, 0.571
+# Guards, not findings: what the law says of a small model trained for days is far outside its fit.
+MAX_LR, MAX_BATCH_TOKENS = 0.02, 2**21
 MIN_SEQUENCES = 8  # a smaller batch leaves the matrix products too thin to be worth a step
 
 
@@ -18,12 +20,12 @@ def step_law_lr(n_body: int, n_tokens: float) -> float:
 
     Doubt: fitted on models of 60M to 1B parameters; below, it is an extrapolation.
     """
-    return 1.79 * n_body**-0.713 * n_tokens**0.307
+    return min(MAX_LR, 1.79 * n_body**-0.713 * n_tokens**0.307)
 
 
 def step_law_batch_tokens(n_tokens: float) -> float:
     """Tokens a step by Step Law, the same source; fitted on batches above 250k tokens."""
-    return BATCH_FACTOR * n_tokens**BATCH_EXPONENT
+    return min(MAX_BATCH_TOKENS, BATCH_FACTOR * n_tokens**BATCH_EXPONENT)
 
 
 def tokens_of_steps(n_steps: int) -> float:
@@ -69,9 +71,7 @@ class Plan:
     @classmethod
     def from_json(cls, values: dict) -> Plan:
         """The plan that `dataclasses.asdict` and JSON made these values of."""
-        schedule = values["schedule"]
-        knots = tuple((int(step), float(progress)) for step, progress in schedule["knots"])
-        return cls(**{**values, "schedule": Schedule(schedule["warmup_steps"], knots)})
+        return cls(**{**values, "schedule": Schedule.from_json(values["schedule"])})
 
 
 def derive(

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from x1lib import X1Error, runtime, settings
 from x1lib.data import DataError, windows
-from x1lib.session import Session, fit_memory, make_plan, review_pace
+from x1lib.session import Session, fit_memory, make_plan, recall_pace, review_pace
 from x1lib.settings import ConfigError, opt
 from x1lib.shapes import Shape, count_params, resolve
 
@@ -34,7 +34,7 @@ class Config:
     hours: float = opt(0.0, "ceiling on wall-clock [hours], start-up and export included", low=0)
     tokens: int = opt(0, "training tokens", low=0)
     steps: int = opt(0, "optimiser steps", low=0)
-    seed: int = opt(0, "of initialisation and data order", low=0)
+    seed: int = opt(0, "of initialisation and data order", low=0, below=2**63)
     branch_from: str = opt("", "RUN_FOLDER[@STEP]: start from that state with these settings")
     # text
     source: str = opt("embedded", "name of a source, a text file, or a prepared folder")
@@ -202,7 +202,7 @@ class GPT(nn.Module):
 
 
 def make_optimizer(model: GPT, config: Config, fused: bool) -> torch.optim.AdamW:
-    """AdamW in two groups: hidden matrices decay; norms and the tied embedding do not (OLMo 2)."""
+    """AdamW in two groups: hidden matrices decay; the embedding (OLMo 2) and norms do not."""
     hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and "blocks" in name]
     others = [p for name, p in model.named_parameters() if p.ndim < 2 or "blocks" not in name]
     groups = [{"params": hidden, "decays": True}, {"params": others, "decays": False}]
@@ -297,9 +297,9 @@ def loop(run: Session, model: GPT, forward, optimizer) -> None:
             run.stepped(time.perf_counter() - start, loss=loss, grad_norm=norm, lr=lr)
         if run.due(run.plan.eval_every):
             look(run, model, run.config.eval_tokens)
+        review_pace(run)  # before the save, so that the state holds what was decided
         if run.due(run.plan.checkpoint_every) or run.due(run.config.milestone_every):
             run.save()
-        review_pace(run)
 
 
 def look(run: Session, model: GPT, max_tokens: int | None, max_seconds=math.inf) -> dict:
@@ -324,6 +324,7 @@ def train(config: Config, log=print) -> dict:
         optimizer = make_optimizer(model, config, run.machine.fused_adamw)
         with run.interrupts.held():  # or a signal would find weights half restored
             run.begin(model, optimizer)
+            recall_pace(run)
         if run.finished:
             return run.manifest.values
         if run.plan is None:

@@ -41,7 +41,7 @@ def manifest(folder: Path) -> dict:
     """What a run says of itself, or nothing yet."""
     try:
         return json.loads((folder / MANIFEST).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # none yet, or damaged: the trainer writes it anew
         return {}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TypeVar
 
-from x1lib import checkpoint, planning, runtime
+from x1lib import checkpoint, planning, runtime, tracking
 from x1lib.pacing import SECONDS_PER_HOUR, Schedule
 from x1lib.planning import Plan
 from x1lib.session.session import Session
@@ -118,16 +118,34 @@ def fit_memory(run: Session, params: list, attempt: Callable[[int], T]) -> T:
 
 
 def review_pace(run: Session) -> None:
-    """In hours: hold the schedule against the clock now and then; decide again on a miss."""
+    """In hours: hold the schedule against the clock now and then; decide again on a miss.
+
+    Steps that a killed process had already done are done again as they were: what it decided is
+    taken from its record, and the clock has a word only from the first new step on.
+    """
     if not run.config.hours:
         return
     schedule = run.plan.schedule
     stride = max(1, schedule.total_steps // 50)
-    if run.due(stride):
+    if run.step < run.redo_until:
+        new = run.redo_schedules.get(run.step)
+    elif run.due(stride) or (run.pace.seconds_left <= 0 and run.step < schedule.total_steps):
         run.pace.mark(run.step)
-    elif run.pace.seconds_left > 0 or run.step >= schedule.total_steps:
+        new = run.pace.review(run.step, schedule, stride=stride, max_steps=run.plan.step_bound)
+    else:
         return
-    new = run.pace.review(run.step, schedule, stride=stride, max_steps=run.plan.step_bound)
     if new is not None:
         run.plan = replace(run.plan, schedule=new)
         run.event("schedule", schedule=asdict(new), was=asdict(schedule))
+
+
+def recall_pace(run: Session) -> None:
+    """In hours, after a resume: note from the record what a killed process did beyond its state."""
+    if not (run.config.hours and run.resuming):
+        return
+    run.redo_until, run.redo_schedules = run.step, {}
+    for line in tracking.read_lines(run.metrics.path):
+        if line["kind"] == "step":
+            run.redo_until = max(run.redo_until, line["step"])
+        elif line.get("event") == "schedule" and line["step"] > run.step:
+            run.redo_schedules[line["step"]] = Schedule.from_json(line["schedule"])

@@ -64,7 +64,12 @@ def open_data(config, log):
     tokenizer = config.tokenizer
     if tokenizer == "auto":
         tokenizer = "bpe4096" if resolve(config).vocab_size == 4096 else "gpt2"
-    prepared = (Path(config.source) / "index.json").exists()
+    try:
+        prepared = (Path(config.source) / "index.json").exists()
+    except OSError as error:
+        raise ConfigError(
+            f"source {config.source[:40]!r}... is no path ({error.strerror})"
+        ) from error
     folder = config.source if prepared else data.prepare(config.source, tokenizer, log=log)
     shards = data.Shards(folder)
     if prepared and config.tokenizer not in ("auto", shards.tokenizer):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from x1lib import X1Error, checkpoint, runtime, tracking
@@ -90,9 +90,10 @@ class Session(contextlib.AbstractContextManager):
         self.plan: Plan | None = None
         self.final_eval_tokens: int | None = None  # None: all held-out text
         self.parent_plan: dict | None = None  # of a branch
+        self.redo_until, self.redo_schedules = 0, {}  # in hours: see clockwork.review_pace
         self.meter = tracking.Meter()
         self.metrics = self._held.enter_context(tracking.Run(self.out))
-        self.manifest = tracking.Manifest(self.out)
+        self.manifest = tracking.Manifest(self.out, log=self.log)
 
     # ---- the run as training changes it
 
@@ -104,7 +105,12 @@ class Session(contextlib.AbstractContextManager):
             self.skip = self.saved.state["skip"]
             checkpoint.restore_training(model, optimizer, self.saved.tensors)
         if self.resuming and self.saved.state["plan"]:
-            self.plan = Plan.from_json(self.saved.state["plan"])
+            self.plan = plan = Plan.from_json(self.saved.state["plan"])
+            self.plan = replace(
+                plan,
+                eval_every=self.config.eval_every or plan.eval_every,
+                checkpoint_every=self.config.checkpoint_every or plan.checkpoint_every,
+            )
             self.pace.reserve_seconds = self.plan.reserve_seconds
             self.pace.planned_step_seconds = self.plan.step_seconds
             self.final_eval_tokens = self.plan.final_eval_tokens

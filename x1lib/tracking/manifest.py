@@ -21,9 +21,14 @@ PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "transformers")
 class Manifest:
     """`folder/manifest.json`: who, what, where and with what result; rewritten whole each time."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = Path(folder) / MANIFEST
-        self.values = json.loads(self.path.read_text()) if self.path.exists() else {}
+    def __init__(self, folder: Path, log=print) -> None:
+        self.path, self.values = Path(folder) / MANIFEST, {}
+        try:
+            self.values = json.loads(self.path.read_text())
+        except FileNotFoundError:
+            pass
+        except ValueError as error:  # it is a report: what matters lies in state and metrics
+            log(f"warning: {self.path} is damaged ({error}); it is written anew")
 
     def update(self, **values: object) -> None:
         """Set top-level entries and write the file aside, fsync it, and rename it into place."""
