@@ -66,7 +66,7 @@ class Config:
     z_loss: float = opt(0.0, "weight of log^2 Z in the loss (PaLM: 1e-4)", low=0)
     # machine: decided at the start and kept; a resume that must differ says so and records it
     device: str = opt("auto", "where to run", free=True, among=("auto", "cuda", "mps", "cpu"))
-    dtype: str = opt("auto", "of products", free=True, among=("auto", "float32", "bfloat16"))
+    dtype: str = opt("auto", "of activations", free=True, among=("auto", "float32", "bfloat16"))
     attention: str = opt("auto", "kernel", free=True, among=("auto", *runtime.ATTENTION))
     compile: str = opt("auto", "torch.compile", free=True, among=("auto", "on", "off"))
     deterministic: bool = opt(True, "the same bits again; without it no spike can be replayed")
@@ -161,7 +161,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """The decoder. Weights are float32; products run in `dtype`, softmax and loss in float32."""
+    """The decoder: weights, softmax and loss in float32, activations and products in `dtype`."""
 
     def __init__(self, config: Config, vocab_size=None, kernel="sdpa", dtype=torch.float32):
         super().__init__()

@@ -33,7 +33,7 @@ class Machine:
 
     device: str
     device_name: str
-    dtype: str  # of matrix products; weights, optimiser and the softmax stay float32
+    dtype: str  # of activations and products; weights, optimiser, softmax and loss are float32
     attention: str
     compile: bool
     fused_adamw: bool
@@ -181,6 +181,11 @@ def _choose_compile(
         if wanted == "on":
             raise RuntimeRefused("compile is on, but there is no C++ compiler; install g++")
         notes.append("eager: torch.compile needs a C++ compiler and this machine has none")
+        return False
+    if device == "cuda" and not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc"))):
+        if wanted == "on":
+            raise RuntimeRefused("compile is on, but Triton finds no C compiler; install gcc")
+        notes.append("eager: torch.compile needs a C compiler for Triton and there is none")
         return False
     if wanted == "on" or device == "cuda":
         return True

@@ -59,22 +59,31 @@ def _check_format(saved) -> None:
         )
 
 
+def is_prepared(source: str) -> bool:
+    """Whether a source is a folder of shards."""
+    try:
+        return (Path(source) / "index.json").exists()
+    except OSError as error:
+        raise ConfigError(f"source {source[:40]!r} is no path ({error.strerror})") from error
+
+
+def tokenizer_name(config) -> str:
+    """The tokeniser of a run: the one given, the shards' own, or that of the shape's vocabulary."""
+    if config.tokenizer != "auto":
+        return config.tokenizer
+    if is_prepared(config.source):
+        return data.Shards(config.source).tokenizer
+    return "bpe4096" if resolve(config).vocab_size == 4096 else "gpt2"
+
+
 def open_data(config, log):
     """Return the shards, verified, and their tokeniser; text is prepared where it is not yet."""
-    tokenizer = config.tokenizer
-    if tokenizer == "auto":
-        tokenizer = "bpe4096" if resolve(config).vocab_size == 4096 else "gpt2"
-    try:
-        prepared = (Path(config.source) / "index.json").exists()
-    except OSError as error:
-        raise ConfigError(
-            f"source {config.source[:40]!r}... is no path ({error.strerror})"
-        ) from error
+    prepared, tokenizer = is_prepared(config.source), tokenizer_name(config)
     folder = config.source if prepared else data.prepare(config.source, tokenizer, log=log)
     shards = data.Shards(folder)
-    if prepared and config.tokenizer not in ("auto", shards.tokenizer):
+    if shards.tokenizer != tokenizer:
         raise ConfigError(
-            f"tokenizer is {config.tokenizer!r}, but {folder} was made with"
+            f"tokenizer is {tokenizer!r}, but {folder} was made with"
             f" {shards.tokenizer!r}; ask for that one, or for auto"
         )
     shards.verify()

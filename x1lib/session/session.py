@@ -20,7 +20,7 @@ from x1lib.session import opening
 from x1lib.shapes import count_params, resolve
 
 UNTIMED_STEPS = 3  # of each process: compiling and first touches of memory are no throughput
-OPENINGS = ("The ", "It was a ")
+OPENINGS = ("The", "It was a")  # no space at the end: a word brings its own
 
 
 class Session(contextlib.AbstractContextManager):
@@ -190,10 +190,10 @@ class Session(contextlib.AbstractContextManager):
     def sample_text(self, model) -> None:
         """Record what the model writes after a few openings."""
         n_tokens = self.config.sample_tokens
-        for text in OPENINGS if n_tokens else ():
-            ids = [self.tokenizer.eot_id, *self.tokenizer.encode(text)]
-            text = self.tokenizer.decode(generate(model, ids, n_tokens)[1:])
-            self.metrics.log("sample", step=self.step, text=text)
+        for number, words in enumerate(OPENINGS if n_tokens else ()):
+            ids = [self.tokenizer.eot_id, *self.tokenizer.encode(words)]
+            text = self.tokenizer.decode(generate(model, ids, n_tokens, seed=number)[1:])
+            self.metrics.log("sample", step=self.step, opening=words, text=text)
             self.log(f"step {self.step:,} | sample: {text!r}")
 
     # ---- what is kept

@@ -90,7 +90,8 @@ def read_metrics(path: Path, kind: str | None = None) -> list[dict]:
 
     path: a run folder or a metrics file. kind: only lines of this kind. A "resume" event carries
     the step it went on from; lines of later steps that stand before it were lost with the crash.
-    Raises TrackingError when there is no file.
+    A "start" takes back everything: nothing had been saved. Of an evaluation or a sample that was
+    made twice at one step the later one counts. Raises TrackingError when there is no file.
     """
     path = Path(path)
     path = path / METRICS if path.is_dir() else path
@@ -98,11 +99,20 @@ def read_metrics(path: Path, kind: str | None = None) -> list[dict]:
         raise TrackingError(f"{path} does not exist; has the run been started?")
     history: list[dict] = []
     for line in read_lines(path):
-        if line.get("event") == "resume":
-            kept = (old for old in history if _not_later(old, line["step"]))
-            history = list(kept)
+        if line.get("event") in ("resume", "start"):
+            step = line["step"] if line["event"] == "resume" else -1
+            history = [old for old in history if _not_later(old, step)]
         history.append(line)
-    return [line for line in history if kind is None or line["kind"] == kind]
+    latest = {_identity(i, line): i for i, line in enumerate(history)}
+    kept = (line for i, line in enumerate(history) if latest[_identity(i, line)] == i)
+    return [line for line in kept if kind is None or line["kind"] == kind]
+
+
+def _identity(number: int, line: dict) -> tuple:
+    """What two lines share when the later one stands for both; else the line's own number."""
+    if line["kind"] in ("eval", "sample"):
+        return line["kind"], line.get("step"), line.get("name"), line.get("opening")
+    return (number,)
 
 
 def _not_later(line: dict, step: int) -> bool:
