@@ -2,7 +2,7 @@
 
 import math
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -19,8 +19,9 @@ from x1lib.planning import (
     step_law_lr,
     tokens_of_steps,
 )
-from x1lib.session.clockwork import AFTER_SECONDS, review_pace
+from x1lib.session.clockwork import AFTER_SECONDS, recall_pace, review_pace
 from x1lib.shapes import count_params
+from x1lib.tracking import Run
 from x1lib.train import Config
 
 WSD = Schedule.of(1000, warmup=0.05, cooldown=0.2, min_warmup=0)
@@ -197,6 +198,8 @@ class Simulated:
     billed: float = 0.0  # share of the ceiling
     multipliers: list[float] = field(default_factory=list, repr=False)
     config = Config(hours=1.0)
+    resuming = False
+    redo_until = 0  # no killed process before this one
 
     def due(self, every: int) -> bool:
         return self.step % every == 0 and self.step < self.plan.schedule.total_steps
@@ -204,6 +207,33 @@ class Simulated:
     def event(self, name: str, **values: object) -> None:
         assert name == "schedule"
         self.decisions += 1
+
+
+def test_decisions_of_a_killed_process_come_again(tmp_path):
+    """What it decided is adopted at the same step; the clock has a word from the first new one."""
+    plan = replace(plan_of(steps=100), step_bound=None)
+    shorter = plan.schedule.ending_at(40, 80, 0.2)
+    with Run(tmp_path) as metrics:
+        for step in range(1, 51):
+            metrics.log("step", step=step)
+            if step in (20, 40):  # the one at 20 is in the saved plan already
+                metrics.event("schedule", step=step, schedule=asdict(shorter))
+    clock = Clock()
+    pace = Pace(1.0, cooldown=0.2, started_at=clock.now, clock=clock)
+    run = Simulated(plan, pace, step=30)
+    run.resuming, run.metrics = True, metrics
+    recall_pace(run)
+    assert run.redo_until == 50 and list(run.redo_schedules) == [40]
+    while run.step < 49:
+        run.step += 1
+        clock.now += 3000 if run.step == 45 else 1  # alone, this would end the run
+        review_pace(run)
+        assert run.plan.schedule == (plan.schedule if run.step < 40 else shorter)
+    assert run.decisions == 1
+    run.step += 1
+    clock.now += 3600
+    review_pace(run)
+    assert run.decisions == 2 and run.plan.schedule.total_steps == run.step + 1
 
 
 KINDS = ("fast", "slow", "smooth", "ramp", "noise", "first_minute", "stall")

@@ -30,7 +30,8 @@ def step_law_batch_tokens(n_tokens: float) -> float:
 
 def tokens_of_steps(n_steps: int) -> float:
     """Tokens D of a run of n_steps whose batch is Step Law's own: D = steps x 0.58 D^0.571."""
-    return (BATCH_FACTOR * n_steps) ** (1 / (1 - BATCH_EXPONENT))
+    n_tokens = (BATCH_FACTOR * n_steps) ** (1 / (1 - BATCH_EXPONENT))
+    return min(n_tokens, n_steps * MAX_BATCH_TOKENS)
 
 
 def split_batch(n_sequences: float, limit: int, exact: bool) -> tuple[int, int]:
