@@ -14,7 +14,7 @@ HOURS ?=
 # A cell that has not come back an hour after the run's own ceiling has lost its kernel's reply.
 CELL_TIMEOUT = $(shell awk 'BEGIN { print int(3600 * ("$(HOURS)" + 1)) }')
 
-.PHONY: help setup lab00 test test-long notebooks lab mlflow lint format clean
+.PHONY: help setup lab00 stop test test-long notebooks lab mlflow lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ lab00: $(STAMP) ## train a model on real text and leave its notebook in papermil
 	  -k python3 $(if $(HOURS),-p hours $(HOURS)) \
 	  --log-output --no-progress-bar --autosave-cell-every 5 --execution-timeout $(CELL_TIMEOUT)
 	@echo "Executed notebook: papermill_runs/lab00.ipynb   Run: experiments/X1-pretraining/"
+
+stop: $(STAMP) ## save and end the run that lab00 left at work in the background
+	@$(PY) -m x1lib.launch stop
 
 test: $(STAMP) ## run every test that CI runs
 	@$(PY) tests/run_groups.py

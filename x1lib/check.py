@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from x1lib import X1Error
+from x1lib import X1Error, tracking
 
 PREDICTIONS = "predictions.json"
 
@@ -44,7 +44,8 @@ def guess(
 def save_predictions(folder: Path, **guesses: float | None) -> dict:
     """Write guesses to `predictions.json` in a run's folder, and return what stands there.
 
-    The first that was written for a name stays: a prediction made after the result is none.
+    The first that was written for a name stays, and once the run has made a step nothing is added:
+    a prediction made after the result is none.
     Raises GuessError for a guess that is no finite number.
     """
     for name, value in guesses.items():
@@ -52,6 +53,7 @@ def save_predictions(folder: Path, **guesses: float | None) -> dict:
     path = Path(folder) / PREDICTIONS
     kept = json.loads(path.read_text()) if path.exists() else {}
     new = {name: value for name, value in guesses.items() if value is not None}
+    new = {} if tracking.last_step(folder) else new
     if new.keys() - kept.keys():
         kept = new | kept
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -41,15 +41,25 @@ class Schedule:
     knots: tuple[tuple[int, float], ...]
 
     @classmethod
-    def of(cls, total_steps: int, warmup: float, cooldown: float, min_warmup: int = 100):
+    def of(
+        cls,
+        total_steps: int,
+        warmup: float,
+        cooldown: float,
+        *,
+        first_step: int = 0,
+        min_warmup: int = 100,
+    ):
         """Schedule total_steps: warmup and cooldown are fractions of them.
 
-        Warm-up has at least min_warmup steps where that is under a tenth of the run.
+        Warm-up has at least min_warmup steps where that is under a tenth of the run. first_step:
+        where a branch begins; its cooldown begins there at the earliest.
         """
         warmup_steps = round(warmup * total_steps)
         if warmup > 0:
             warmup_steps = max(warmup_steps, min(min_warmup, total_steps // 10))
-        start = min(total_steps, max(warmup_steps, round((1 - cooldown) * total_steps)))
+        start = max(warmup_steps, first_step, round((1 - cooldown) * total_steps))
+        start = min(total_steps, start)
         return cls(warmup_steps, ((start, 0.0), (total_steps, 1.0)))
 
     @classmethod

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from x1lib.pacing import Schedule
+from x1lib.settings import ConfigError
 
 # The share of peak that a first guess of a run's tokens assumes; a probe replaces it at once.
 ASSUMED_MFU = {"cuda": 0.40, "mps": 0.15, "cpu": 0.20}
@@ -83,13 +84,15 @@ def derive(
     micro_limit: int,
     steps_in_time: Callable[[int, int], tuple[int, int]],
     parent: Plan | None = None,
+    first_step: int = 0,
 ) -> Plan:
     """Derive the plan of a run from its settings; what a setting gives is taken as given.
 
     guess_tokens: what the hours hold at the assumed MFU, 0 without hours. micro_limit: sequences
     that one pass may hold. steps_in_time(batch_size, micro_batch) times real steps and returns how
     many fit, and the micro-batch that did. parent: the plan of the run that this one branches
-    from, whose derived batch and learning rate it keeps.
+    from at first_step, whose derived batch and learning rate it keeps; steps and tokens count
+    from its start. Raises ConfigError when that leaves the branch nothing to train.
     """
     c = config
     # 1. How many tokens, roughly: the batch depends on it, and the exact number on the batch.
@@ -107,6 +110,11 @@ def derive(
         fits, micro = steps_in_time(batch, micro)
         ends.append(fits)
     total = min(ends)
+    if total <= first_step:
+        raise ConfigError(
+            f"steps and tokens end the run at step {total:,}, and it branches at {first_step:,};"
+            " they count from the first run's start: give more"
+        )
     # 4. The learning rate for that many tokens; and independent weight decay, so that a step takes
     #    weight_decay x reference x schedule off the weights, whatever lr is (Wortsman et al. 2023).
     reference = parent.reference_lr if parent else step_law_lr(n_body, total * batch * c.window)
@@ -118,7 +126,7 @@ def derive(
         lr=lr,
         reference_lr=reference,
         weight_decay=c.weight_decay * reference / lr,
-        schedule=Schedule.of(total, c.warmup, c.cooldown),
+        schedule=Schedule.of(total, c.warmup, c.cooldown, first_step=first_step),
         step_bound=bound,
         eval_every=c.eval_every or max(1, total // 10),
         checkpoint_every=c.checkpoint_every or max(1, total // 20),

@@ -2,7 +2,10 @@
 
     python -m x1lib.train --shape tiny --source embedded --hours 0.05 --out DIR
 
-Run the same command again and a run that was killed goes on where it was, to the bit.
+At least one of --hours, --tokens and --steps is needed; 0 and "auto" mean: derived, as the help
+says. Run the same command again, and a run that was stopped or killed goes on where it was.
+Exit codes: 0 finished, 2 refused, 65 a loss, gradient or weight not finite, 71 out of memory, 74
+disk full, 75 stopped by SIGTERM or Ctrl-C with its state saved, 1 a fault of ours.
 """
 
 from __future__ import annotations
@@ -31,9 +34,9 @@ class Config:
 
     # the run: at least one of hours, tokens, steps; the first to be reached ends it
     out: str = opt("experiments/X1-pretraining/run-local", "folder of the run", free=True)
-    hours: float = opt(0.0, "ceiling on wall-clock [hours], start-up and export included", low=0)
-    tokens: int = opt(0, "training tokens", low=0)
-    steps: int = opt(0, "optimiser steps", low=0)
+    hours: float = opt(0.0, "ceiling on wall-clock [hours], all included; 0: none", low=0)
+    tokens: int = opt(0, "training tokens, counted from the first run's start; 0: no limit", low=0)
+    steps: int = opt(0, "optimiser steps, counted likewise; 0: no limit", low=0)
     seed: int = opt(0, "of initialisation and data order", low=0, below=2**63)
     branch_from: str = opt("", "RUN_FOLDER[@STEP]: start from that state with these settings")
     # text
@@ -54,15 +57,17 @@ class Config:
     # so at this course's sizes it extrapolates.
     batch_tokens: int = opt(0, "tokens a step; 0: Step Law, 0.58 D^0.571", low=0)
     lr: float = opt(0.0, "peak; 0: Step Law, 1.79 N^-0.713 D^0.307 (Li et al. 2025)", low=0)
-    warmup: float = opt(0.02, "share of steps; at least 100 if under a tenth", low=0, below=1)
+    warmup: float = opt(
+        0.02, "share of steps; or 100, where those are under a tenth", low=0, below=1
+    )
     cooldown: float = opt(0.2, "share of steps, 1 - sqrt to zero (Haegele et al. 2024)", low=0)
     beta1: float = opt(0.9, "decay of the mean gradient (Kingma & Ba 2014)", low=0, below=1)
     beta2: float = opt(
         0.95, "decay of the mean square: forgets in 20 steps (GPT-3)", low=0, below=1
     )
-    eps: float = opt(1e-8, "beside Adam's square root", low=0)
+    eps: float = opt(1e-8, "added to the root of the mean square (Kingma & Ba 2014)", low=0)
     weight_decay: float = opt(0.1, "of hidden matrices, x Step Law's lr whatever lr is", low=0)
-    clip: float = opt(1.0, "largest gradient norm; 0: never clipped", low=0)
+    clip: float = opt(1.0, "largest gradient norm (GPT-3); 0: never clipped", low=0)
     z_loss: float = opt(0.0, "weight of log^2 Z in the loss (PaLM: 1e-4)", low=0)
     # machine: decided at the start and kept; a resume that must differ says so and records it
     device: str = opt("auto", "where to run", free=True, among=("auto", "cuda", "mps", "cpu"))
@@ -74,7 +79,9 @@ class Config:
     micro_batch: int = opt(0, "sequences a pass; 0: by memory, halved where short", low=0)
     # records
     eval_every: int = opt(0, "steps between evaluations; 0: a tenth of the run", free=True, low=0)
-    eval_tokens: int = opt(32_768, "of one evaluation; the last reads all", free=True, low=1)
+    eval_tokens: int = opt(
+        32_768, "of an evaluation on the way; the last reads all that time allows", free=True, low=1
+    )
     checkpoint_every: int = opt(0, "steps between checkpoints; 0: 20 in a run", free=True, low=0)
     keep_last: int = opt(2, "checkpoints kept besides pinned ones", free=True, low=1)
     milestone_every: int = opt(0, "steps between those kept for good; 0: none", free=True, low=0)

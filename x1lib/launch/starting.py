@@ -64,6 +64,11 @@ class Launched:
         return child.poll() if child else None
 
 
+def attached(folder: Path) -> Launched:
+    """The run of a folder as another process sees it: with the trainer at work there, if any."""
+    return Launched(folder, "attached", _holder(folder) or None, size(folder / LOG))
+
+
 def make_room(config: Config, log: Callable[[str], object] = print) -> Path:
     """Return the folder of a run; a finished run with other settings there is moved aside first.
 

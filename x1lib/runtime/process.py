@@ -18,7 +18,7 @@ from x1lib.runtime.machine import RuntimeRefused
 
 # Exit codes of `python -m x1lib.train`, after sysexits.h where it has a word for it.
 EXIT_FINISHED = 0
-EXIT_REFUSED = 2  # bad settings, bad data, bad checkpoint, a folder in use: nothing was trained
+EXIT_REFUSED = 2  # bad settings, bad data, bad checkpoint, a folder in use: see the message
 EXIT_NOT_FINITE = 65  # EX_DATAERR: a loss or gradient was NaN or inf, the optimiser did not step
 EXIT_NO_MEMORY = 71  # EX_OSERR: one sequence does not fit
 EXIT_NO_SPACE = 74  # EX_IOERR: the last checkpoint could not be written

@@ -39,6 +39,7 @@ def make_plan(
         micro_limit=c.micro_batch or limit,
         steps_in_time=steps_in_time,
         parent=Plan.from_json(run.parent_plan) if run.parent_plan else None,
+        first_step=run.first_step,
     )
     run.plan = p = replace(
         p,

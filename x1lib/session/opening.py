@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from x1lib import checkpoint, data, runtime, settings
+from x1lib import checkpoint, data, runtime, settings, tracking
 from x1lib.settings import ConfigError
 from x1lib.shapes import resolve
 
@@ -16,7 +16,14 @@ def own_state(config, log):
 
     Raises ConfigError naming a setting that is not the one the run was started with.
     """
-    saved = checkpoint.load_latest(Path(config.out) / "state", log=log)
+    out = Path(config.out)
+    saved = checkpoint.load_latest(out / "state", log=log)
+    trained = 0 if saved else tracking.last_step(out)
+    if trained:
+        raise checkpoint.CheckpointError(
+            f"{out} has the record of {trained:,} steps and no checkpoint: its state is gone; bring"
+            " it back, or start again in another --out"
+        )
     if saved:
         _check_format(saved)
         for name, (then, now) in settings.differences(saved.state["config"], config).items():

@@ -50,6 +50,9 @@ class Session(contextlib.AbstractContextManager):
             if isinstance(error, runtime.Interrupted) and self.model is not None:
                 self.save(last=True)
                 self.event("interrupted", signal=str(error))
+                self.log(
+                    f"{error}: saved at step {self.step:,}; the same command goes on from there"
+                )
             elif isinstance(error, X1Error):
                 self._failed(error)
             elif error is not None and runtime.is_out_of_memory(error):
@@ -103,6 +106,8 @@ class Session(contextlib.AbstractContextManager):
         if self.saved:
             self.step, self.sample = self.saved.step, self.saved.state["sample"]
             self.skip = self.saved.state["skip"]
+            if self.resuming:
+                self.meter.tokens, self.meter.seconds = self.saved.state["meter"]
             checkpoint.restore_training(model, optimizer, self.saved.tensors)
         if self.resuming and self.saved.state["plan"]:
             self.plan = plan = Plan.from_json(self.saved.state["plan"])
@@ -227,6 +232,7 @@ class Session(contextlib.AbstractContextManager):
             "plan": asdict(self.plan) if self.plan else None,
             "sample": self.sample,
             "skip": self.skip,
+            "meter": [self.meter.tokens, self.meter.seconds],
             "data": {"blocks": n_blocks, "fingerprint": self.shards.fingerprint(n_blocks)},
             "lineage": self.lineage,
         }

@@ -119,6 +119,13 @@ def _not_later(line: dict, step: int) -> bool:
     return line["kind"] == "event" or line.get("step", 0) <= step
 
 
+def last_step(folder: Path) -> int:
+    """The last step that any process recorded in a run folder, 0 where none did."""
+    path = Path(folder) / METRICS
+    lines = read_lines(path) if path.exists() else []
+    return max((line["step"] for line in lines if line["kind"] == "step"), default=0)
+
+
 def used_seconds(folder: Path) -> float:
     """Wall-clock that earlier segments of a run took, by the last line each of them wrote."""
     path = Path(folder) / METRICS
