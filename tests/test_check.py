@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from x1lib import check
+from x1lib import check, tracking
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,11 @@ def test_the_first_prediction_stays(tmp_path):
     assert check.save_predictions(folder, loss=3.5, mfu=0.3) == {"loss": 4.0, "mfu": 0.3}
     assert check.save_predictions(folder, loss=None, mfu=None) == {"loss": 4.0, "mfu": 0.3}
     assert json.loads((folder / "predictions.json").read_text()) == {"loss": 4.0, "mfu": 0.3}
+
+
+def test_nothing_is_predicted_after_the_first_step(tmp_path):
+    with tracking.Run(tmp_path) as run:
+        run.event("start", step=0)
+        assert check.save_predictions(tmp_path, loss=3.0) == {"loss": 3.0}
+        run.log("step", step=1, loss=8.3)
+    assert check.save_predictions(tmp_path, loss=4.0, mfu=0.5) == {"loss": 3.0, "mfu": None}

@@ -46,9 +46,8 @@ class Schedule:
         total_steps: int,
         warmup: float,
         cooldown: float,
-        *,
-        first_step: int = 0,
         min_warmup: int = 100,
+        first_step: int = 0,
     ):
         """Schedule total_steps: warmup and cooldown are fractions of them.
 
