@@ -43,7 +43,7 @@ def train(name: str, seed: int, options, folder: Path) -> dict:
         "bits_per_byte_source": manifest.get("bits_per_byte_source"),
         "tokens": manifest["tokens"],
         "wall_seconds": wall_seconds,
-        "command": command,
+        "settings": manifest["config"],
     }
 
 
@@ -99,7 +99,7 @@ def main() -> None:
                 print(f"\n== {name}, seed {seed}, {options.minutes:g} minutes", flush=True)
                 runs.append(train(name, seed, options, Path(folder) / f"{name}-{seed}"))
                 if options.out:
-                    record = {"machine": platform.platform(), "command": sys.argv, "runs": runs}
+                    record = {"machine": platform.platform(), "runs": runs}
                     options.out.write_text(json.dumps(record, indent=1) + "\n")
     report(runs, options.tokenizers)
 
