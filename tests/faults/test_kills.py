@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from runs import CHECKPOINT_EVERY, CUT, STEPS, assert_equal_runs, needs_compiler
+from runs import CHECKPOINT_EVERY, CUT, STEPS, Folder, assert_equal_runs, needs_compiler
 
 INTERRUPTED = 75
 WITHIN_SECONDS = 20.0
@@ -40,6 +40,23 @@ def test_sigterm_from_outside(start, finish, run, reference):
     assert saved == run.last_step() and seen <= saved <= seen + 1, (at, seen, saved)
     finish(run)
     assert_equal_runs(run, reference)
+
+
+@pytest.mark.parametrize(
+    "compile", ["off", pytest.param("on", marks=[pytest.mark.long, needs_compiler])]
+)
+def test_bf16_resumes_as_exactly(start, finish, tmp_path, compile):
+    """Fault 2 as a laptop runs: products in bf16, attention by blocks, compiled or not."""
+    settings = {"dtype": "bfloat16", "attention": "blocked", "compile": compile}
+    whole, killed = Folder(tmp_path / "whole"), Folder(tmp_path / "killed")
+    finish(whole, **settings)
+    trainer = start(killed, **settings)
+    trainer.until(lambda: killed.last_step() >= CUT, seconds=300)
+    trainer.signal(signal.SIGKILL)
+    trainer.wait()
+    finish(killed, **settings)
+    assert killed.events("resume")[-1]["changes"] == []
+    assert_equal_runs(killed, whole)
 
 
 SEEDS = [*range(5), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(5, 20))]
