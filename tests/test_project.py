@@ -184,7 +184,7 @@ def test_nothing_is_left_open_and_no_path_of_a_machine_is_named():
             if "assets" in path.parts:
                 continue
             for number, line in enumerate(path.read_text(errors="ignore").splitlines(), start=1):
-                if hit := words.search(line):
+                if len(line) < 5_000 and (hit := words.search(line)):  # longer: a picture
                     found.append(f"{path.relative_to(ROOT)}:{number}: {hit[0]}")
     assert found == []
 

@@ -7,7 +7,6 @@ import os
 import platform
 import resource
 import shutil
-import statistics
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -249,10 +248,10 @@ def _choose_attention(name: str, device: str, dtype: str, notes: list[str]) -> s
     return name
 
 
-def peak_flops(machine: Machine, trials: int = 5) -> tuple[float, str]:
+def peak_flops(machine: Machine, trials: int = 20) -> tuple[float, str]:
     """Return the peak FLOP/s that MFU divides by, and where it comes from.
 
-    A card in the table: its dense bf16 data-sheet peak. Anything else: the median of `trials`
+    A card in the table: its dense bf16 data-sheet peak. Anything else: the fastest of `trials`
     square matrix products in the run's dtype on this machine, and it says so.
     """
     card = gpu_by_driver_name(machine.device_name) if machine.device == "cuda" else None
@@ -261,13 +260,14 @@ def peak_flops(machine: Machine, trials: int = 5) -> tuple[float, str]:
     n = 8192 if machine.device == "cuda" else 1024
     a = torch.randn(n, n, dtype=machine.torch_dtype, device=machine.device)
     seconds = []
-    for _ in range(trials + 2):  # the first two warm up
+    for _ in range(trials):
         start = time.perf_counter()
         a @ a
         if machine.device != "cpu":
             getattr(torch, machine.device).synchronize()
         seconds.append(time.perf_counter() - start)
-    peak = 2 * n**3 / statistics.median(seconds[2:])
+    # The fastest, since a busy moment makes a product slower and nothing makes it faster.
+    peak = 2 * n**3 / min(seconds)
     return peak, f"measured here: {n} x {n} products in {machine.dtype}, {machine.threads} threads"
 
 
