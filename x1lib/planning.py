@@ -11,8 +11,9 @@ from x1lib.settings import ConfigError
 # The share of peak that a first guess of a run's tokens assumes; a probe replaces it at once.
 ASSUMED_MFU = {"cuda": 0.40, "mps": 0.15, "cpu": 0.20}
 BATCH_FACTOR, BATCH_EXPONENT = 0.58, 0.571
-# Guards, not findings: what the law says of a small model trained for days is far outside its fit.
-MAX_LR, MAX_BATCH_TOKENS = 0.02, 2**21
+# Guards: of a small model trained for days the law is asked far outside its fit. At `tiny` 0.03
+# is already worse than 0.01 (LOG.md); no batch above 2M tokens is of use at this course's sizes.
+MAX_LR, MAX_BATCH_TOKENS = 0.01, 2**21
 MIN_SEQUENCES = 8  # a smaller batch leaves the matrix products too thin to be worth a step
 
 
