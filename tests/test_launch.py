@@ -66,7 +66,7 @@ def config(text, tmp_path):
 def follower(config: Config) -> subprocess.Popen:
     """Another process that starts and follows, in a group of its own, as a kernel does."""
     return subprocess.Popen(
-        [sys.executable, "-c", FOLLOWER, json.dumps(vars(config))],
+        [sys.executable, "-u", "-c", FOLLOWER, json.dumps(vars(config))],  # lines in order
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -88,7 +88,7 @@ def theirs(model, rows: torch.Tensor, decay: float = 0.1):
     n_body = (
         sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
     )
-    reference_lr = 1.79 * n_body**-0.713 * (STEPS * BATCH * SEQ_LEN) ** 0.307
+    reference_lr = min(0.01, 1.79 * n_body**-0.713 * (STEPS * BATCH * SEQ_LEN) ** 0.307)
     assert reference_lr > 2 * LR
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=0.0, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, foreach=False
