@@ -161,6 +161,18 @@ def test_a_run_that_somebody_else_started_and_that_dies_is_noticed(config):
     assert first.returncode == 1 and "was ended by SIGKILL" in output.splitlines()[-1]
 
 
+def test_a_run_is_stopped_from_a_shell(config):
+    settings_ = config(steps=2000)
+    run = launch.start(settings_, log=lambda line: None)
+    wait_for_step(settings_, 3)
+    command = [sys.executable, "-m", "x1lib.launch", "stop", str(run.folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "stopped at step" in done.stdout, done
+    assert not run.alive and run.exit_code == 75
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert again.returncode == 0 and "no trainer is at work" in again.stdout
+
+
 def test_ctrl_c_stops_the_following_and_stop_the_run(config):
     settings_ = config(steps=2000)
     # A shell's background jobs may ignore Ctrl-C; this one must not.

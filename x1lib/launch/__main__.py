@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from x1lib import X1Error
+from x1lib import exit_code_of
 from x1lib.launch.following import stop
 from x1lib.launch.places import run_folder
 from x1lib.launch.starting import attached
@@ -18,12 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", nargs="?", default="", help="of the run; none: lab00's own")
     arguments = parser.parse_args(argv)
     folder = Path(arguments.folder) if arguments.folder else run_folder("", 0.0)
-    try:
-        stop(attached(folder))
-    except X1Error as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: stop(attached(folder)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from x1lib import X1Error
+from x1lib import X1Error, exit_code_of
 from x1lib.tracking.manifest import MANIFEST, write_json
 from x1lib.tracking.metrics import METRICS
 
@@ -183,15 +183,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="a run's folder")
     parser.add_argument("--follow", action="store_true", help="go on until the run is finished")
     arguments = parser.parse_args(argv)
-    try:
-        if arguments.follow:
-            follow(arguments.folder)
-        else:
-            print(f"{Mirror(arguments.folder).sync():,} metrics sent")
-    except X1Error as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    if arguments.follow:
+        return exit_code_of(lambda: follow(arguments.folder))
+    return exit_code_of(lambda: print(f"{Mirror(arguments.folder).sync():,} metrics sent"))
 
 
 if __name__ == "__main__":
