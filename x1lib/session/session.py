@@ -16,8 +16,8 @@ from x1lib.economics import flops_per_token
 from x1lib.pacing import Pace
 from x1lib.planning import Plan
 from x1lib.sampling import generate
-from x1lib.session import opening
-from x1lib.shapes import count_params, resolve
+from x1lib.session import opening, report
+from x1lib.shapes import resolve
 
 UNTIMED_STEPS = 3  # of each process: compiling and first touches of memory are no throughput
 OPENINGS = ("The", "It was a")  # no space at the end: a word brings its own
@@ -135,7 +135,7 @@ class Session(contextlib.AbstractContextManager):
         name = "resume" if self.resuming else "start"
         self.event(name, changes=self.changes, lineage=self.lineage)
         self.log(f"{name} at step {self.step:,} in {self.out}")
-        self.manifest.update(**self.describe(), status="running")
+        self.manifest.update(**report.describe(self), status="running")
 
     def stepped(self, seconds: float, **values: float) -> None:
         """Record a step that took so long; the first ones of a process do not count as speed."""
@@ -264,72 +264,4 @@ class Session(contextlib.AbstractContextManager):
 
     def finish(self, model, results: dict) -> dict:
         """Export the model, draw the curve, and complete the manifest; returns it."""
-        c = self.config
-        export = checkpoint.export_hf(
-            self.out / "checkpoint",
-            self.shape,
-            model.state_dict(),
-            self.tokenizer,
-            rope_theta=c.rope_theta,
-            norm_eps=c.norm_eps,
-            branch_multiplier=c.branch_multiplier,
-            logit_multiplier=c.logit_multiplier,
-            max_seq_len=c.window,
-            log=self.log,
-        )
-        self.event("exported")
-        values = {name: results.get(name, {}) for name in ("documents", "source")}
-        rate = self.meter.tokens_per_sec
-        self.manifest.update(
-            steps=self.step,
-            tokens=self.sample * c.window,
-            plan=asdict(self.plan),
-            val_loss=values["documents"].get("loss"),
-            val_loss_source=values["source"].get("loss"),
-            bits_per_byte=values["documents"].get("bits_per_byte"),
-            bits_per_byte_source=values["source"].get("bits_per_byte"),
-            heldout=results,
-            tokens_per_sec=rate,
-            mfu=self.mfu,
-        )
-        tracking.draw_loss_curve(self.out, log=self.log)
-        kept = [*export.glob("*"), self.out / "loss-curve.png"]
-        self.manifest.update(
-            status="finished",  # last of all: whoever reads it finds everything
-            finished=tracking.utc_now(),
-            artefacts=tracking.sha256_of([p for p in kept if p.is_file()], self.out),
-            peak_memory_bytes=runtime.peak_memory_bytes(self.machine),
-            wall_clock_seconds=round(self.pace.elapsed_seconds, 2),
-        )
-        self.event("finished")
-        self.log(
-            f"finished: {self.step:,} steps, {self.sample * c.window:,} tokens,"
-            f" {self.pace.elapsed_seconds:.0f} s; {self.out / 'manifest.json'}"
-        )
-        return self.manifest.values
-
-    def describe(self) -> dict:
-        """The manifest's entries that are known before the first step."""
-        count = count_params(self.shape)
-        return {
-            "format": 1,
-            "created": self.manifest.values.get("created", tracking.utc_now()),
-            "seed": self.config.seed,
-            "config": {**asdict(self.config), "out": self.out.name},  # no path of a machine
-            "shape": asdict(self.shape),
-            "n_params": {**asdict(count), "total": count.total},
-            "versions": tracking.versions(),
-            "git": tracking.git_state(),
-            "machine": asdict(self.machine),
-            "peak_flops_per_sec": self.peak_flops,
-            "peak_source": self.peak_source,
-            "flops_per_token": self.flops_per_token,
-            "flops_convention": "palm",
-            "data": {
-                "source": self.shards.source,
-                "tokenizer": self.shards.tokenizer,
-                "n_tokens": self.shards.n_tokens,
-                "fingerprint": self.shards.fingerprint(),
-            },
-            "lineage": self.lineage,
-        }
+        return report.finish(self, model, results)

@@ -1,0 +1,86 @@
+"""What a run says of itself when it starts and when it is done: its manifest and its artefacts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from x1lib import checkpoint, runtime, tracking
+from x1lib.shapes import count_params
+
+if TYPE_CHECKING:
+    from x1lib.session.session import Session
+
+
+def describe(run: Session) -> dict:
+    """The manifest's entries that are known before the first step."""
+    count = count_params(run.shape)
+    return {
+        "format": 1,
+        "created": run.manifest.values.get("created", tracking.utc_now()),
+        "seed": run.config.seed,
+        "config": {**asdict(run.config), "out": run.out.name},  # no path of a machine
+        "shape": asdict(run.shape),
+        "n_params": {**asdict(count), "total": count.total},
+        "versions": tracking.versions(),
+        "git": tracking.git_state(),
+        "machine": asdict(run.machine),
+        "peak_flops_per_sec": run.peak_flops,
+        "peak_source": run.peak_source,
+        "flops_per_token": run.flops_per_token,
+        "flops_convention": "palm",
+        "data": {
+            "source": run.shards.source,
+            "tokenizer": run.shards.tokenizer,
+            "n_tokens": run.shards.n_tokens,
+            "fingerprint": run.shards.fingerprint(),
+        },
+        "lineage": run.lineage,
+    }
+
+
+def finish(run: Session, model, results: dict) -> dict:
+    """Export the model, draw the curve, and complete the manifest; returns it."""
+    c = run.config
+    export = checkpoint.export_hf(
+        run.out / "checkpoint",
+        run.shape,
+        model.state_dict(),
+        run.tokenizer,
+        rope_theta=c.rope_theta,
+        norm_eps=c.norm_eps,
+        branch_multiplier=c.branch_multiplier,
+        logit_multiplier=c.logit_multiplier,
+        max_seq_len=c.window,
+        log=run.log,
+    )
+    run.event("exported")
+    values = {name: results.get(name, {}) for name in ("documents", "source")}
+    rate = run.meter.tokens_per_sec
+    run.manifest.update(
+        steps=run.step,
+        tokens=run.sample * c.window,
+        plan=asdict(run.plan),
+        val_loss=values["documents"].get("loss"),
+        val_loss_source=values["source"].get("loss"),
+        bits_per_byte=values["documents"].get("bits_per_byte"),
+        bits_per_byte_source=values["source"].get("bits_per_byte"),
+        heldout=results,
+        tokens_per_sec=rate,
+        mfu=run.mfu,
+    )
+    tracking.draw_loss_curve(run.out, log=run.log)
+    kept = [*export.glob("*"), run.out / "loss-curve.png"]
+    run.manifest.update(
+        status="finished",  # last of all: whoever reads it finds everything
+        finished=tracking.utc_now(),
+        artefacts=tracking.sha256_of([p for p in kept if p.is_file()], run.out),
+        peak_memory_bytes=runtime.peak_memory_bytes(run.machine),
+        wall_clock_seconds=round(run.pace.elapsed_seconds, 2),
+    )
+    run.event("finished")
+    run.log(
+        f"finished: {run.step:,} steps, {run.sample * c.window:,} tokens,"
+        f" {run.pace.elapsed_seconds:.0f} s; {run.out / 'manifest.json'}"
+    )
+    return run.manifest.values
