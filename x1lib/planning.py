@@ -66,6 +66,7 @@ class Plan:
     schedule: Schedule
     step_bound: int | None = None  # the most steps that tokens or steps allow, whatever the hours
     eval_every: int = 1  # steps
+    eval_tokens: int = 0  # of each held-out text, in an evaluation on the way
     checkpoint_every: int = 1  # steps
     reserve_seconds: float = 0.0  # in hours: kept for what comes after the last step
     step_seconds: float = 0.0  # in hours: as timed when the run was planned
@@ -130,5 +131,6 @@ def derive(
         schedule=Schedule.of(total, c.warmup, c.cooldown, first_step=first_step),
         step_bound=bound,
         eval_every=c.eval_every or max(1, total // 10),
+        eval_tokens=c.eval_tokens,
         checkpoint_every=c.checkpoint_every or max(1, total // 20),
     )

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 
 from x1lib import X1Error, runtime, settings
 from x1lib.data import DataError, windows
-from x1lib.session import Session, fit_memory, make_plan, recall_pace, review_pace
+from x1lib.session import Session, fit_memory, make_plan, recall_pace, rehearse_end, review_pace
 from x1lib.settings import ConfigError, opt
 from x1lib.shapes import Shape, count_params, resolve
 
@@ -230,16 +230,16 @@ def evaluate(
     max_seconds ends it early, after a whole batch; n_tokens says how far it came.
     """
     tokens = tokens[: max_tokens + 1] if max_tokens else tokens
-    nats, n_tokens, n_bytes, stop = 0.0, 0, 0, time.monotonic() + max_seconds
+    nats, n_tokens, n_bytes, begun = 0.0, 0, 0, time.monotonic()
     was_training = model.training
     model.eval()
-    for rows in windows(tokens, model.config.window, batch_size):
+    for n_batches, rows in enumerate(windows(tokens, model.config.window, batch_size), start=1):
         inputs, targets = pair(torch.from_numpy(rows), model.cos.device)
         nats += model(inputs, targets, reduction="sum").double().item()
         n_tokens += targets.numel()
         n_bytes += int(token_bytes[rows[:, 1:]].sum())
-        if time.monotonic() > stop:
-            break
+        if (time.monotonic() - begun) * (n_batches + 1) / n_batches > max_seconds:
+            break  # one more would pass it
     model.train(was_training)
     if not n_bytes:
         raise DataError("the held-out text holds no byte to predict; give more text")
@@ -303,7 +303,7 @@ def loop(run: Session, model: GPT, forward, optimizer) -> None:
             lr = update(run, optimizer)
             run.stepped(time.perf_counter() - start, loss=loss, grad_norm=norm, lr=lr)
         if run.due(run.plan.eval_every):
-            look(run, model, run.config.eval_tokens)
+            look(run, model, run.plan.eval_tokens)
         review_pace(run)  # before the save, so that the state holds what was decided
         if run.due(run.plan.checkpoint_every) or run.due(run.config.milestone_every):
             run.save()
@@ -342,14 +342,16 @@ def train(config: Config, log=print) -> dict:
                 evaluate=lambda n: look(run, model, n),
             )
         if run.step == run.first_step:
-            look(run, model, config.eval_tokens)
-            run.sample_text(model)
-            run.save()
+            rehearse_end(
+                run,
+                look=lambda: look(run, model, run.plan.eval_tokens),
+                others=lambda: (run.sample_text(model), run.save()),
+            )
         loop(run, model, forward, optimizer)
         run.save(last=True)
         run.sample_text(model)
         seconds = run.pace.seconds_for_last_look / len(run.shards.heldout_names)
-        return run.finish(model, look(run, model, run.final_eval_tokens, seconds))
+        return run.finish(model, look(run, model, run.plan.final_eval_tokens, seconds))
 
 
 def main(argv: list[str] | None = None) -> int:

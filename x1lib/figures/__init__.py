@@ -1,5 +1,5 @@
 """Figures of the notebooks, one module each; and what they are shown with."""
 
-from x1lib.figures.shown import Code, Picture
+from x1lib.figures.shown import Code, Dragged, Picture, Table
 
-__all__ = ["Code", "Picture"]
+__all__ = ["Code", "Dragged", "Picture", "Table"]

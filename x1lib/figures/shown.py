@@ -1,4 +1,4 @@
-"""What a notebook cell displays: a picture with its words, and a piece of source."""
+"""What a notebook cell displays: pictures with their words, tables, pieces of source."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import inspect
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 DPI = 120
 SCREEN_DPI = 96  # a figure of 8 inches is shown 768 pixels wide, with more in store for zooming
@@ -28,6 +28,44 @@ class Picture:
         image = base64.b64encode(self.png).decode()
         data = {"image/png": image, "text/plain": self.words}
         return data, {"image/png": {"width": self.width}}
+
+
+class Dragged:
+    """A plotly figure to drag, and its static twin for wherever nothing can be dragged.
+
+    figure: a plotly Figure. twin: the same at one setting; code hosts, phones and printed pages
+    show it in the figure's place.
+    """
+
+    def __init__(self, figure, twin: Picture) -> None:
+        self.figure, self.twin = figure, twin
+
+    def __repr__(self) -> str:
+        return self.twin.words
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        data, metadata = self.twin._repr_mimebundle_()
+        return {"application/vnd.plotly.v1+json": self.figure.to_plotly_json(), **data}, metadata
+
+
+class Table:
+    """Rows of text under a heading each, shown as a table; cells may hold Markdown."""
+
+    def __init__(self, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        self.head, self.rows = list(head), [[str(cell) for cell in row] for row in rows]
+
+    def __repr__(self) -> str:
+        every = [self.head, *self.rows]
+        widths = [max(len(row[i]) for row in every) for i in range(len(self.head))]
+        lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in every)
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _repr_markdown_(self) -> str:
+        def line(cells):
+            return f"| {' | '.join(cells)} |"
+
+        rule = line(["---"] * len(self.head))
+        return "\n".join([line(self.head), rule, *map(line, self.rows)])
 
 
 class Code:

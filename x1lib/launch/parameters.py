@@ -8,6 +8,8 @@ import math
 from dataclasses import fields, replace
 from pathlib import Path
 
+import torch
+
 from x1lib import data, settings
 from x1lib.data.sources import open_source
 from x1lib.launch.places import project_root, run_folder
@@ -16,15 +18,18 @@ from x1lib.settings import ConfigError
 from x1lib.shapes import resolve
 from x1lib.train import Config
 
+GPU_SHAPE, CPU_SHAPE = "50m", "tiny"  # a day of one A100; minutes of a laptop
+
 
 def configure(namespace: dict, trainer: str, own: dict[str, float] | None = None) -> Config:
     """Make the trainer's Config of a notebook's parameters; nothing is started.
 
     namespace: the notebook's globals(). trainer: the names in its parameters cell that are
-    settings of the trainer. own: its other numbers, each with its default. What papermill injected
-    is looked at too: a setting of the trainer that the cell does not name is taken, a name that
-    nobody knows is refused (papermill alone would run the defaults). Raises ConfigError, or the
-    X1Error of the shape, tokeniser or source that does not exist.
+    settings of the trainer; the shape "auto" becomes 50m where there is a CUDA card, else tiny.
+    own: its other numbers, each with its default. What papermill injected is looked at too: a
+    setting of the trainer that the cell does not name is taken, a name that nobody knows is refused
+    (papermill alone would run the defaults). Raises ConfigError, or the X1Error of the shape,
+    tokeniser or source that does not exist.
     """
     own = own or {}
     names, injected = trainer.split(), _injected(namespace)
@@ -41,6 +46,8 @@ def configure(namespace: dict, trainer: str, own: dict[str, float] | None = None
             raise ConfigError(f"{name} is {value!r}; expected a number from 0, such as {default}")
     wanted = dict.fromkeys([*names, *(name for name in injected if name in known)])
     values = {name: _whole(name, namespace[name]) for name in wanted}
+    if values.get("shape") == "auto":
+        values["shape"] = GPU_SHAPE if torch.cuda.is_available() else CPU_SHAPE
     if isinstance(values.get("out", ""), str):
         folder = run_folder(values.get("out", ""), namespace.get("usd_per_hour", 0.0))
         inside = folder.is_relative_to(project_root())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from x1lib import checkpoint, planning, runtime, tracking
@@ -16,9 +16,19 @@ from x1lib.shapes import count_params
 
 T = TypeVar("T")
 PROBE_STEPS, PROBE_TOKENS = 5, 4096
-DISK_BYTES_PER_SEC = 300e6  # a slow rented disk; only the reserve for the last save depends on it
-AFTER_SECONDS = 5.0  # samples, the figure, the hashes
+DISK_BYTES_PER_SEC = 300e6  # a slow rented disk; a first guess, until a save has been timed
+AFTER_SECONDS = 5.0  # samples, the figure, the hashes; a first guess likewise
 EVAL_SHARE = 0.04  # of the ceiling, for the last evaluation
+LOOK_SHARE = 0.01  # of the ceiling, for each of those on the way
+
+
+@dataclass
+class _Timing:
+    """What timed steps and evaluations say of a run in hours."""
+
+    reserve_seconds: float = 0.0
+    final_eval_tokens: int | None = None  # of each held-out text; None: all of it
+    eval_tokens: int = 0
 
 
 def make_plan(
@@ -28,11 +38,12 @@ def make_plan(
     c = run.config
     rate = planning.ASSUMED_MFU[run.machine.device] * run.peak_flops / run.flops_per_token
     limit = runtime.micro_batch_limit(run.machine, run.shape, c.window)
+    timing = _Timing(eval_tokens=c.eval_tokens)
 
     def steps_in_time(batch_size: int, micro_batch: int) -> tuple[int, int]:
-        return _probe(run, batch_size, micro_batch, one_step, evaluate)
+        return _probe(run, timing, batch_size, micro_batch, one_step, evaluate)
 
-    run.plan = p = planning.derive(
+    plan = planning.derive(
         c,
         n_body=count_params(run.shape).body,
         guess_tokens=rate * SECONDS_PER_HOUR * c.hours,
@@ -41,12 +52,7 @@ def make_plan(
         parent=Plan.from_json(run.parent_plan) if run.parent_plan else None,
         first_step=run.first_step,
     )
-    run.plan = p = replace(
-        p,
-        reserve_seconds=run.pace.reserve_seconds,
-        step_seconds=run.pace.planned_step_seconds,
-        final_eval_tokens=run.final_eval_tokens,
-    )
+    run.plan = p = replace(plan, step_seconds=run.pace.planned_step_seconds, **vars(timing))
     run.event("plan", **asdict(p))
     run.log(
         f"plan: {p.schedule.total_steps:,} steps of {p.batch_size} x {c.window} tokens"
@@ -55,7 +61,7 @@ def make_plan(
     )
 
 
-def _probe(run: Session, batch_size, micro_batch, one_step, evaluate) -> tuple[int, int]:
+def _probe(run: Session, timing, batch_size, micro_batch, one_step, evaluate) -> tuple[int, int]:
     """Time real steps at lr 0, which leave the weights alone; then forget their moments."""
     step, sample = run.step, run.sample
     run.plan = Plan(run.config.window, batch_size, micro_batch, 0.0, 0.0, 0.0, Schedule.of(1, 0, 0))
@@ -68,23 +74,52 @@ def _probe(run: Session, batch_size, micro_batch, one_step, evaluate) -> tuple[i
         run.optimizer.state.clear()
         if run.saved:
             checkpoint.restore_training(run.model, run.optimizer, run.saved.tensors)
-    _reserve(run, eval_seconds)
+    _share_out(run, timing, eval_seconds)
     return step + run.pace.first_total(statistics.median(seconds[1:])), micro_batch
 
 
-def _reserve(run: Session, eval_seconds: float) -> None:
-    """Keep wall-clock for what follows the last step: evaluate, sample, save, export, draw.
+def _share_out(run: Session, timing: _Timing, eval_seconds: float) -> None:
+    """Say how much is evaluated, and keep wall-clock for what follows the last step.
 
-    A short run cannot read all held-out text: its last evaluation may take 4% of the ceiling.
+    A short run cannot read all held-out text: its last evaluation may take 4% of the ceiling, and
+    each one on the way 1%.
     """
     sizes = [len(run.shards.heldout(name)) for name in run.shards.heldout_names]
     token_seconds = eval_seconds / sum(min(n, PROBE_TOKENS) for n in sizes)
-    allowed = EVAL_SHARE * run.pace.ceiling_seconds / token_seconds
-    if sum(sizes) > allowed:
-        run.final_eval_tokens = max(PROBE_TOKENS, int(allowed / len(sizes)))
-    n_tokens = sum(min(n, run.final_eval_tokens or n) for n in sizes)
+    in_ceiling = run.pace.ceiling_seconds / token_seconds  # tokens
+    if sum(sizes) > EVAL_SHARE * in_ceiling:
+        timing.final_eval_tokens = max(PROBE_TOKENS, int(EVAL_SHARE * in_ceiling / len(sizes)))
+    on_the_way = max(PROBE_TOKENS, int(LOOK_SHARE * in_ceiling / len(sizes)))
+    timing.eval_tokens = min(timing.eval_tokens, on_the_way)
     disk = 5 * 4 * count_params(run.shape).total / DISK_BYTES_PER_SEC
-    run.pace.reserve_seconds = 1.5 * token_seconds * n_tokens + disk + AFTER_SECONDS
+    timing.reserve_seconds = run.pace.reserve_seconds = (
+        1.5 * token_seconds * _last_tokens(run, timing.final_eval_tokens) + disk + AFTER_SECONDS
+    )
+
+
+def _last_tokens(run: Session, limit: int | None) -> int:
+    """Tokens that the last evaluation reads, over all held-out texts."""
+    sizes = (len(run.shards.heldout(name)) for name in run.shards.heldout_names)
+    return sum(min(n, limit or n) for n in sizes)
+
+
+def rehearse_end(run: Session, look: Callable[[], dict], others: Callable[[], object]) -> None:
+    """Do for the first time what the end will do again: look, sample, save, draw; and time it.
+
+    In hours the reserve grows to what this machine took for it, half as much again.
+    """
+    begun = time.perf_counter()
+    looked = look()
+    look_seconds = time.perf_counter() - begun
+    others_seconds = _seconds(others)
+    if not run.config.hours:
+        return
+    done = sum(result["n_tokens"] for result in looked.values())
+    again = look_seconds * _last_tokens(run, run.plan.final_eval_tokens) / done + others_seconds
+    if 1.5 * again > run.plan.reserve_seconds:
+        was, run.pace.reserve_seconds = run.plan.reserve_seconds, 1.5 * again
+        run.plan = replace(run.plan, reserve_seconds=1.5 * again)
+        run.event("reserve", seconds=1.5 * again, was=was, look=look_seconds, others=others_seconds)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -91,7 +91,6 @@ class Session(contextlib.AbstractContextManager):
         self.step = self.sample = self.first_step = self._steps_here = 0
         self.skip: list[int] = []
         self.plan: Plan | None = None
-        self.final_eval_tokens: int | None = None  # None: all held-out text
         self.parent_plan: dict | None = None  # of a branch
         self.redo_until, self.redo_schedules = 0, {}  # in hours: see clockwork.review_pace
         self.meter = tracking.Meter()
@@ -110,15 +109,15 @@ class Session(contextlib.AbstractContextManager):
                 self.meter.tokens, self.meter.seconds = self.saved.state["meter"]
             checkpoint.restore_training(model, optimizer, self.saved.tensors)
         if self.resuming and self.saved.state["plan"]:
-            self.plan = plan = Plan.from_json(self.saved.state["plan"])
+            c, plan = self.config, Plan.from_json(self.saved.state["plan"])
             self.plan = replace(
                 plan,
-                eval_every=self.config.eval_every or plan.eval_every,
-                checkpoint_every=self.config.checkpoint_every or plan.checkpoint_every,
+                eval_every=c.eval_every or plan.eval_every,
+                eval_tokens=min(plan.eval_tokens, c.eval_tokens) if c.hours else c.eval_tokens,
+                checkpoint_every=c.checkpoint_every or plan.checkpoint_every,
             )
             self.pace.reserve_seconds = self.plan.reserve_seconds
             self.pace.planned_step_seconds = self.plan.step_seconds
-            self.final_eval_tokens = self.plan.final_eval_tokens
         if self.lineage:
             self.first_step, self.parent_plan = self.lineage["step"], self.lineage["plan"]
             if not self.resuming:  # the same place in the text, whatever the window
@@ -193,9 +192,12 @@ class Session(contextlib.AbstractContextManager):
         )
 
     def sample_text(self, model) -> None:
-        """Record what the model writes after a few openings."""
+        """Record what the model writes after a few openings, while the hours leave time for it."""
         n_tokens = self.config.sample_tokens
         for number, words in enumerate(OPENINGS if n_tokens else ()):
+            if not self.pace.seconds_for_last_look:
+                self.event("no_sample", opening=words, why="the hours are over")
+                continue
             ids = [self.tokenizer.eot_id, *self.tokenizer.encode(words)]
             text = self.tokenizer.decode(generate(model, ids, n_tokens, seed=number)[1:])
             self.metrics.log("sample", step=self.step, opening=words, text=text)
