@@ -47,7 +47,8 @@ def groups() -> dict[str, list[str]]:
 
     An empty list is a group that has nothing to run yet.
     """
-    apart = ["tests/test_project.py", "tests/test_notebooks.py", "tests/faults"]
+    apart = [f"tests/{name}" for name in ("test_project.py", "test_notebooks.py", "test_hours.py")]
+    apart += ["tests/faults"]
     ignored = [f"--ignore={path}" for path in apart]
     notebooks = (REPOSITORY / "notebooks").glob("*.ipynb")
     theory = sorted(
@@ -57,6 +58,7 @@ def groups() -> dict[str, list[str]]:
         "project": ["tests/test_project.py"],
         "unit": ["tests", *ignored, *WORKERS, "--dist=loadfile"],
         "faults": ["tests/faults", *WORKERS, "--dist=worksteal"],
+        "hours": ["tests/test_hours.py", "-rP"],  # alone: a watch is looked at
         "notebooks": ["tests/test_notebooks.py"],
         # Labs are left out: they are run with parameters by tests/test_notebooks.py.
         "theory": [*NBVAL, *theory] if theory else [],

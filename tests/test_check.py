@@ -54,3 +54,54 @@ def test_nothing_is_predicted_after_the_first_step(tmp_path):
         assert check.save_predictions(tmp_path, loss=3.0) == {"loss": 3.0}
         run.log("step", step=1, loss=8.3)
     assert check.save_predictions(tmp_path, loss=4.0, mfu=0.5) == {"loss": 3.0, "mfu": None}
+
+
+# A law's sealed prediction
+
+MANIFEST = {
+    "created": "2026-11-22T10:00:00+00:00",
+    "config": {"shape": "tiny"},
+    "plan": {"window": 256},
+    "data": {"source": "embedded", "tokenizer": "bpe4096"},
+    "tokens": 2_000_000,
+}
+
+
+def seal(tmp_path, **changes):
+    """A run folder with a sealed prediction beside it: a power law of the tokens."""
+    curve = [
+        {"n_tokens": n, "loss": 50 * n**-0.2, "low": 49 * n**-0.2, "high": 51 * n**-0.2}
+        for n in (8_000_000, 500_000, 1_000_000)
+    ]
+    sealed = {"sealed": "2026-11-21T22:00:00-02:00", "shape": "tiny", "source": "embedded"}
+    sealed |= {"tokenizer": "bpe4096", "seq_len": 256, "curve": curve} | changes
+    path = tmp_path / check.SEALED
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(sealed))
+    return tmp_path / "run"
+
+
+def test_a_sealed_power_law_is_read_at_the_tokens_of_the_run(tmp_path):
+    assert check.sealed_prediction(tmp_path / "run", MANIFEST) is None
+    found = check.sealed_prediction(seal(tmp_path), MANIFEST)
+    assert found.loss == pytest.approx(50 * 2e6**-0.2, rel=1e-9)
+    assert found.low == pytest.approx(49 * 2e6**-0.2) and found.high > found.loss
+    assert found.holds(found.loss) and not found.holds(1.1 * found.high)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sealed": "2026-11-22T10:00:01+00:00"}, "after this run began"),
+        ({"shape": "5m"}, "shape '5m', not 'tiny'"),
+        ({"tokenizer": "gpt2"}, "tokenizer 'gpt2', not 'bpe4096'"),
+        ({"curve": []}, "0 points"),
+        ({"curve": [{"n_tokens": 1, "loss": 3, "low": 2, "high": 4}] * 2}, "had 2,000,000"),
+        ({"curve": [{"n_tokens": 1, "loss": 3}]}, "damaged"),
+        ({"sealed": "yesterday"}, "damaged"),
+        ({"sealed": "2026-11-21T22:00:00"}, "damaged"),  # without a zone: when was that?
+    ],
+)
+def test_what_was_not_sealed_for_this_run_is_refused(tmp_path, changes, words):
+    with pytest.raises(check.SealedError, match=words):
+        check.sealed_prediction(seal(tmp_path, **changes), MANIFEST)

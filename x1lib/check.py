@@ -1,18 +1,25 @@
-"""Feedback on a learner's guesses, and their record from before anything ran."""
+"""Feedback on guesses, and their record from before anything ran; a law's sealed prediction."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from x1lib import X1Error, tracking
 
 PREDICTIONS = "predictions.json"
+SEALED = Path("scaling-law") / "prediction.json"  # beside the run folders
 
 
 class GuessError(X1Error, TypeError):
     """A guess that is no number."""
+
+
+class SealedError(X1Error, ValueError):
+    """A sealed prediction that cannot be held against this run."""
 
 
 def guess(
@@ -59,6 +66,69 @@ def save_predictions(folder: Path, **guesses: float | None) -> dict:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(kept, indent=1) + "\n")
     return {name: kept.get(name) for name in guesses}
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What the scaling law said of this run before it began: held-out loss [nats a token]."""
+
+    loss: float
+    low: float
+    high: float
+    sealed: str  # ISO 8601, UTC
+
+    def holds(self, loss: float) -> bool:
+        return self.low <= loss <= self.high
+
+
+def sealed_prediction(folder: Path, manifest: dict) -> Sealed | None:
+    """The sealed prediction for a finished run, read at the tokens it came to; None without one.
+
+    `scaling-law/prediction.json` beside the run's folder holds `sealed` (ISO 8601 with a time
+    zone), `shape`, `source`, `tokenizer`, `seq_len`, and `curve`: rows of `n_tokens`, `loss`, `low`
+    and `high`, between which logarithms are interpolated linearly. Raises SealedError when it is
+    damaged, was made for another run, was sealed after this one began, or does not reach so far.
+    """
+    path = Path(folder).parent / SEALED
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        made_for = {key: found[key] for key in ("shape", "source", "tokenizer", "seq_len")}
+        begun, sealed = (datetime.fromisoformat(t) for t in (manifest["created"], found["sealed"]))
+        is_late = sealed > begun
+        rows = sorted(
+            (row["n_tokens"], row["loss"], row["low"], row["high"]) for row in found["curve"]
+        )
+        logs = [[math.log(value) for value in row] for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SealedError(f"{path} is damaged ({error!r}); seal the prediction again") from error
+    run = {"shape": manifest["config"]["shape"], "seq_len": manifest["plan"]["window"]}
+    run |= {key: manifest["data"][key] for key in ("source", "tokenizer")}
+    other = [
+        f"{key} {made_for[key]!r}, not {now!r}" for key, now in run.items() if made_for[key] != now
+    ]
+    if other:
+        raise SealedError(f"the sealed prediction is for {', '.join(other)}: predict this run anew")
+    if is_late:
+        raise SealedError(f"the prediction was sealed at {found['sealed']}, after this run began")
+    n_tokens, reach = manifest["tokens"], [row[0] for row in rows]
+    if len(rows) < 2 or not reach[0] <= n_tokens <= reach[-1]:
+        ends = f", {reach[0]:,} to {reach[-1]:,} tokens" if reach else ""
+        raise SealedError(
+            f"the sealed curve has {len(rows)} points{ends}, and this run had {n_tokens:,} tokens;"
+            " seal a wider one"
+        )
+    loss, low, high = _between(logs, math.log(n_tokens))
+    return Sealed(loss, low, high, sealed=found["sealed"])
+
+
+def _between(logs: list[list[float]], x: float) -> list[float]:
+    """exp of the other columns at x, linear between the two rows around it; x is inside."""
+    i = next(i for i in range(1, len(logs)) if x <= logs[i][0])
+    (x0, *before), (x1, *after) = logs[i - 1], logs[i]
+    share = (x - x0) / (x1 - x0)
+    return [math.exp(a + share * (b - a)) for a, b in zip(before, after, strict=True)]
 
 
 def _check(name: str, value: object) -> None:
