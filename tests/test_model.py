@@ -65,7 +65,7 @@ ON_CPU = sorted(runtime.ATTENTION.keys() - {"flash2"})  # flash-attn has no CPU 
 
 
 def test_every_kernel_is_tested_here():
-    assert ON_CPU == ["blocked", "sdpa"]
+    assert ON_CPU == ["blocked", "plain", "sdpa"]
 
 
 @pytest.mark.parametrize("kernel", ON_CPU)

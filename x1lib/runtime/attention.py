@@ -32,6 +32,19 @@ def _blocked(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return torch.cat(blocks, dim=2)
 
 
+def _plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Causal attention as its formula reads: every score, those of later keys hidden, a softmax.
+
+    All [seq, seq] scores are in memory at once and half of them are thrown away: the reference,
+    and the rung of the ladder that the other kernels are measured against.
+    """
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    seq_len, scale = q.shape[2], q.shape[3] ** -0.5
+    scores = (q @ k.transpose(-1, -2)).float() * scale
+    unseen = torch.ones(seq_len, seq_len, dtype=torch.bool, device=q.device).triu(1)
+    return scores.masked_fill(unseen, float("-inf")).softmax(-1).to(q.dtype) @ v
+
+
 def _flash2(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     from flash_attn import flash_attn_func
 
@@ -40,4 +53,9 @@ def _flash2(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 
 # (batch, heads, seq, head_dim) three times -> the same; key/value heads may be fewer
-ATTENTION: dict[str, Callable] = {"sdpa": _sdpa, "blocked": _blocked, "flash2": _flash2}
+ATTENTION: dict[str, Callable] = {
+    "sdpa": _sdpa,
+    "blocked": _blocked,
+    "flash2": _flash2,
+    "plain": _plain,
+}
