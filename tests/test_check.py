@@ -105,3 +105,26 @@ def test_a_sealed_power_law_is_read_at_the_tokens_of_the_run(tmp_path):
 def test_what_was_not_sealed_for_this_run_is_refused(tmp_path, changes, words):
     with pytest.raises(check.SealedError, match=words):
         check.sealed_prediction(seal(tmp_path, **changes), MANIFEST)
+
+
+def test_the_law_is_told_to_hold_or_to_fail(tmp_path):
+    said = []
+    check.tell_sealed(tmp_path / "run", MANIFEST, log=said.append)
+    assert said.pop().startswith("no law")
+    run = seal(tmp_path)
+    check.tell_sealed(run, {**MANIFEST, "val_loss": 50 * 2e6**-0.2}, log=said.append)
+    assert said.pop().endswith("the law holds")
+    check.tell_sealed(run, {**MANIFEST, "val_loss": 60 * 2e6**-0.2}, log=said.append)
+    assert said.pop().endswith("the law fails")
+    check.tell_sealed(run, {**MANIFEST, "tokens": 1}, log=said.append)
+    assert "this run had 1 tokens" in str(said.pop())
+
+
+def test_an_exercise_is_open_right_or_wrong():
+    said = []
+    assert check.answer(None, 1280, log=said.append) is None and said.pop().startswith("open")
+    assert check.answer(1290, 1280, log=said.append) is True and said.pop() == "right: 1,280"
+    with pytest.raises(check.WrongAnswer, match=r"1,400 is too high\. Count the head"):
+        check.answer(1400, 1280, hint="Count the head.")
+    with pytest.raises(check.GuessError):
+        check.answer("many", 1280)

@@ -18,6 +18,10 @@ class GuessError(X1Error, TypeError):
     """A guess that is no number."""
 
 
+class WrongAnswer(X1Error, AssertionError):
+    """An exercise's answer that is not right."""
+
+
 class SealedError(X1Error, ValueError):
     """A sealed prediction that cannot be held against this run."""
 
@@ -46,6 +50,23 @@ def guess(
     verdict = "good" if good else f"off by more than a factor of {within:g}: which term surprised?"
     log(f"{name}: you said {_short(value)}, it was {_short(truth)} ({side}): {verdict}")
     return good
+
+
+def answer(value: float | None, truth: float, rel_tol: float = 0.02, hint: str = "", log=print):
+    """Check an exercise's answer: None is open, a right one is told so; True when right.
+
+    Raises WrongAnswer, with the hint, for one that is off by more than rel_tol, and GuessError for
+    one that is no finite number.
+    """
+    _check("answer", value)
+    if value is None:
+        log("open: put your answer in the place of None")
+        return None
+    if not math.isclose(value, truth, rel_tol=rel_tol):
+        side = "high" if value > truth else "low"
+        raise WrongAnswer(f"{_short(value)} is too {side}. {hint}".rstrip())
+    log(f"right: {_short(truth)}")
+    return True
 
 
 def save_predictions(folder: Path, **guesses: float | None) -> dict:
@@ -121,6 +142,23 @@ def sealed_prediction(folder: Path, manifest: dict) -> Sealed | None:
         )
     loss, low, high = _between(logs, math.log(n_tokens))
     return Sealed(loss, low, high, sealed=found["sealed"])
+
+
+def tell_sealed(folder: Path, manifest: dict, log=print) -> None:
+    """Say how the sealed prediction compares with the run, or why nothing can be compared."""
+    try:
+        sealed = sealed_prediction(folder, manifest)
+    except SealedError as error:
+        log(error)
+        return
+    if sealed is None:
+        log("no law has sealed a prediction of this run: lab01 does")
+        return
+    verdict = "holds" if sealed.holds(manifest["val_loss"]) else "fails"
+    log(
+        f"the law, sealed {sealed.sealed}: {sealed.low:.3f} to {sealed.high:.3f} nats a token, best"
+        f" {sealed.loss:.3f}; it was {manifest['val_loss']:.3f}: the law {verdict}"
+    )
 
 
 def _between(logs: list[list[float]], x: float) -> list[float]:

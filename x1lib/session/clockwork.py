@@ -66,8 +66,8 @@ def _probe(run: Session, timing, batch_size, micro_batch, one_step, evaluate) ->
     step, sample = run.step, run.sample
     run.plan = Plan(run.config.window, batch_size, micro_batch, 0.0, 0.0, 0.0, Schedule.of(1, 0, 0))
     try:
-        seconds = [_seconds(one_step) for _ in range(PROBE_STEPS)]
-        eval_seconds = min(_seconds(lambda: evaluate(PROBE_TOKENS)) for _ in range(2))
+        seconds = _timed(run, one_step, PROBE_STEPS)
+        eval_seconds = min(_timed(run, lambda: evaluate(PROBE_TOKENS), 2))
         micro_batch = run.plan.micro_batch  # smaller, if memory was short
     finally:
         run.plan, run.step, run.sample = None, step, sample
@@ -75,7 +75,7 @@ def _probe(run: Session, timing, batch_size, micro_batch, one_step, evaluate) ->
         if run.saved:
             checkpoint.restore_training(run.model, run.optimizer, run.saved.tensors)
     _share_out(run, timing, eval_seconds)
-    return step + run.pace.first_total(statistics.median(seconds[1:])), micro_batch
+    return step + run.pace.first_total(statistics.median(seconds[1:] or seconds)), micro_batch
 
 
 def _share_out(run: Session, timing: _Timing, eval_seconds: float) -> None:
@@ -120,6 +120,16 @@ def rehearse_end(run: Session, look: Callable[[], dict], others: Callable[[], ob
         was, run.pace.reserve_seconds = run.plan.reserve_seconds, 1.5 * again
         run.plan = replace(run.plan, reserve_seconds=1.5 * again)
         run.event("reserve", seconds=1.5 * again, was=was, look=look_seconds, others=others_seconds)
+
+
+def _timed(run: Session, work: Callable[[], object], times: int) -> list[float]:
+    """Seconds of each time; fewer times where they would take more than half of the ceiling."""
+    seconds = [_seconds(work)]
+    while len(seconds) < times:
+        if run.pace.elapsed_seconds + seconds[-1] > run.pace.ceiling_seconds / 2:
+            break
+        seconds.append(_seconds(work))
+    return seconds
 
 
 def _seconds(work: Callable[[], object]) -> float:
