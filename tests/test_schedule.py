@@ -22,6 +22,7 @@ from x1lib.planning import (
 from x1lib.session.clockwork import AFTER_SECONDS, recall_pace, review_pace
 from x1lib.shapes import count_params
 from x1lib.tracking import Run
+from x1lib.tracking.heartbeat import SECONDS
 from x1lib.train import Config
 
 WSD = Schedule.of(1000, warmup=0.05, cooldown=0.2, min_warmup=0)
@@ -317,6 +318,95 @@ def test_a_run_in_hours_ends_inside_its_ceiling(kind):
         replayed = [o.plan.schedule.multiplier(step) for step in range(o.step)]
         assert all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(o.multipliers, replayed))
         assert o.step == o.plan.schedule.total_steps and o.plan.schedule.multiplier(o.step) == 0.0
+
+
+def simulate_killed(seed: int) -> tuple[Simulated, int]:
+    """A run in hours whose process is killed up to three times, and goes on from its last save.
+
+    Returns it as its last process left it, and how many steps were done twice. `billed` is summed
+    by hand over the processes: from each one's first second to its last.
+    """
+    rng, clock = random.Random(f"killed {seed}"), Clock()
+    hours = math.exp(rng.uniform(math.log(0.2), math.log(24)))
+    ceiling = 3600 * hours
+    base = ceiling / math.exp(rng.uniform(math.log(200), math.log(3000)))
+    kills = sorted(rng.uniform(0.02, 0.97) * ceiling for _ in range(rng.randint(1, 3)))
+    slower = [1.0, *(rng.uniform(0.6, 2.0) for _ in kills)]  # another machine each time
+    evaluation = min(2 * base, 0.03 * ceiling)
+    plan, saved_step, reached, redone, used, billed, record = None, 0, 0, 0, 0.0, 0.0, {}
+    while True:
+        begun, speed = clock.now, base * slower[len(slower) - len(kills) - 1]
+        pace = Pace(hours, cooldown=0.2, used_seconds=used, started_at=begun, clock=clock)
+        clock.now += rng.uniform(2, 15) + 5 * speed * (plan is None)
+        if plan is None:
+            pace.reserve_seconds = 1.5 * evaluation + AFTER_SECONDS
+            schedule = Schedule.of(pace.first_total(speed), 0.02, 0.2)
+            plan = saved = replace(plan_of(steps=1), schedule=schedule, step_bound=None)
+        pace.reserve_seconds = 1.5 * evaluation + AFTER_SECONDS
+        pace.planned_step_seconds = base
+        run = Simulated(saved, pace, step=saved_step)
+        run.redo_until, run.redo_schedules = (
+            reached,
+            {s: v for s, v in record.items() if s > saved_step},
+        )
+        here, killed = 0, False
+        while run.step < run.plan.schedule.total_steps:
+            killed = bool(kills) and billed + clock.now + speed - begun > kills[0]
+            if killed:
+                clock.now += speed * rng.uniform(0, 1)  # in the middle of a step
+                break
+            clock.now += speed
+            run.step, here, redone = run.step + 1, here + 1, redone + (run.step < reached)
+            reached, used = max(reached, run.step), pace.elapsed_seconds
+            if here == 3:
+                pace.mark(run.step)
+            before = run.plan.schedule
+            review_pace(run)
+            if run.plan.schedule != before:
+                record[run.step] = run.plan.schedule
+            if run.due(max(1, run.plan.schedule.total_steps // 20)):
+                saved, saved_step = run.plan, run.step
+        if killed:
+            used = max(used, pace.elapsed_seconds - rng.uniform(0, SECONDS))  # its last heartbeat
+        else:
+            clock.now += min(evaluation * speed / base, pace.seconds_for_last_look)
+            clock.now += rng.uniform(0, AFTER_SECONDS / 2)
+        billed += clock.now - begun
+        if not killed:
+            run.billed = billed / ceiling
+            return run, redone
+        kills.pop(0)
+        clock.now += rng.uniform(0, 3600)  # nobody restarts it at once; that time is not the run's
+
+
+def test_a_run_that_is_killed_ends_inside_its_ceiling():
+    """Lost steps are done again inside the hours, and the clock goes on from the first process."""
+    outcomes = [simulate_killed(seed) for seed in range(300)]
+    billed = sorted(run.billed for run, _ in outcomes)
+    assert billed[-1] <= 1.0, billed[-5:]
+    assert billed[15] >= 0.9 and billed[150] >= 0.95, (billed[15], billed[150])
+    assert sum(redone > 0 for _, redone in outcomes) > 250
+    assert all(run.plan.schedule.multiplier(run.step) == 0.0 for run, _ in outcomes)
+
+
+@pytest.mark.parametrize(("slowness", "tokens_first"), [(1.0, True), (3.0, False)])
+def test_whichever_of_tokens_and_hours_ends_first_ends_the_run(slowness, tokens_first):
+    """Half of what the hours hold at first: reached on time, or not when the machine slows."""
+    clock = Clock()
+    pace = Pace(1.0, cooldown=0.2, started_at=clock.now, clock=clock)
+    bound = pace.first_total(1.0) // 2
+    plan = replace(plan_of(steps=1), schedule=Schedule.of(bound, 0.02, 0.2), step_bound=bound)
+    run = Simulated(plan, pace)
+    while run.step < run.plan.schedule.total_steps:
+        clock.now += slowness
+        run.step += 1
+        review_pace(run)
+    assert (run.step == bound) == tokens_first
+    assert (run.decisions == 0) == tokens_first
+    assert run.plan.schedule.multiplier(run.step) == 0.0
+    assert (
+        (0.45 < pace.elapsed_seconds / 3600 < 0.5) if tokens_first else pace.elapsed_seconds < 3600
+    )
 
 
 def test_the_simulation_exercises_new_decisions():

@@ -179,6 +179,12 @@ class Pace:
         margin = max((1 - TARGET) * left, SLACK * self.ceiling_seconds + step_seconds)
         return max(0, int((left - margin) / step_seconds))
 
+    def has_time_for(self, n_steps: int) -> bool:
+        """Whether so many steps fit, at the planned speed or the slower one there is."""
+        if not self.planned_step_seconds:
+            return True
+        return self.steps_left(self.planned_step_seconds * self._slowdown()) >= n_steps
+
     def first_total(self, step_seconds: float) -> int:
         """Steps that the whole run can hold; raises PacingError when that is none."""
         total = self.steps_left(step_seconds)

@@ -167,16 +167,19 @@ def review_pace(run: Session) -> None:
     """In hours: hold the schedule against the clock now and then; decide again on a miss.
 
     Steps that a killed process had already done are done again as they were: what it decided is
-    taken from its record, and the clock has a word only from the first new step on.
+    taken from its record, and the clock has a word only from the first new step on, or where the
+    hours do not hold so many steps again.
     """
     if not run.config.hours:
         return
     schedule = run.plan.schedule
     stride = max(1, schedule.total_steps // 50)
-    if run.step < run.redo_until:
-        new = run.redo_schedules.get(run.step)
-    elif run.due(stride) or (run.pace.seconds_left <= 0 and run.step < schedule.total_steps):
+    due = run.due(stride) or (run.pace.seconds_left <= 0 and run.step < schedule.total_steps)
+    if due:
         run.pace.mark(run.step)
+    if run.step < run.redo_until and run.pace.has_time_for(run.redo_until - run.step):
+        new = run.redo_schedules.get(run.step)
+    elif due:
         new = run.pace.review(run.step, schedule, stride=stride, max_steps=run.plan.step_bound)
     else:
         return
