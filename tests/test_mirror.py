@@ -1,13 +1,23 @@
-"""The mlflow mirror: catches up, sends once, and the trainer never notices."""
+"""The mlflow mirror: catches up, sends once, ends with the run; started beside every run."""
 
+import fcntl
 import json
+import os
+import platform
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
+from data_folders import write_jsonl
 
-from x1lib.tracking import Manifest, Run, mirror
-from x1lib.tracking.mirror import Mirror, MirrorError, tracking_uri, without_secret
+from x1lib import launch
+from x1lib.launch import starting
+from x1lib.tracking import Manifest, Run, mirror, read_metrics
+from x1lib.tracking.mirror import Mirror, MirrorError, public_uri, tracking_uri
+from x1lib.train import Config
 
 mlflow = pytest.importorskip("mlflow", reason="the extra `lab` is not installed")
 
@@ -38,10 +48,13 @@ def client(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path, request):
-    """A run folder whose manifest no other test shares: the mirror finds its run by it."""
+    """A run folder whose manifest no other test shares: the mirror finds its run by its id."""
     folder = tmp_path / request.node.name
     folder.mkdir()
-    Manifest(folder).update(created=request.node.name, seed=1, config={"lr": 0.1}, status="running")
+    Manifest(folder).update(
+        run_id=request.node.name, created="then", seed=1, config={"lr": 0.1, "out": ""},
+        status="running",
+    )  # fmt: skip
     return folder
 
 
@@ -53,9 +66,18 @@ def train(folder, steps, evals=()):
             run.log("eval", step=step, name="documents", loss=2.0, bits_per_byte=1.0)
 
 
+def run_id(folder) -> str:
+    return json.loads((folder / mirror.STATE).read_text())["run_id"]
+
+
 def losses(client, folder) -> list[tuple[int, float]]:
-    run_id = json.loads((folder / mirror.STATE).read_text())["run_id"]
-    return sorted((m.step, m.value) for m in client.get_metric_history(run_id, "loss"))
+    """What mlflow holds of each step, doubles included."""
+    return sorted((m.step, m.value) for m in client.get_metric_history(run_id(folder), "loss"))
+
+
+def runs_of(client, name) -> list:
+    experiment = client.get_experiment_by_name(mirror.EXPERIMENT).experiment_id
+    return client.search_runs([experiment], f"tags.`{mirror.TAG}` = '{name}'")
 
 
 def expected(steps) -> list[tuple[int, float]]:
@@ -90,9 +112,8 @@ def test_an_outage_at_any_call_leaves_no_gap_and_no_double(client, folder, after
     assert calls  # some did fail
     Mirror(folder, client).sync()
     assert losses(client, folder) == expected(range(1, 301))
-    name = f"{folder.name} {folder.name} seed 1"
-    experiment = client.get_experiment_by_name(mirror.EXPERIMENT).experiment_id
-    assert len(client.search_runs([experiment], f"tags.`{mirror.TAG}` = '{name}'")) == 1
+    (run,) = runs_of(client, folder.name)
+    assert run.data.params == {"lr": "0.1"}
 
 
 def test_steps_done_again_after_a_crash_are_sent_once(client, folder):
@@ -125,7 +146,7 @@ def test_secrets_in_the_address_are_not_recorded(client, folder, monkeypatch):
     train(folder, [1])
     Mirror(folder, client).sync()
     assert "s3cret" not in (folder / mirror.STATE).read_text()
-    assert without_secret(tracking_uri(folder)) == "https://mlflow.example.org:5000/x"
+    assert public_uri(folder) == "https://mlflow.example.org:5000/x"
 
 
 def test_the_default_store_lies_beside_the_runs(tmp_path, monkeypatch):
@@ -134,12 +155,25 @@ def test_the_default_store_lies_beside_the_runs(tmp_path, monkeypatch):
 
 
 def test_one_mirror_follows_a_run(folder):
-    import fcntl
-
     with open(folder / mirror.LOCK, "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(MirrorError, match="another process"):
             mirror.follow(folder)
+
+
+@pytest.fixture
+def at_work(folder):
+    """A process that holds the folder's lock as a trainer does; `.kill()` ends it."""
+    code = (
+        "import sys, time; from pathlib import Path; from x1lib.runtime import FolderLock;"
+        " lock = FolderLock(Path(sys.argv[1])); lock.__enter__(); print(1, flush=True);"
+        " time.sleep(600)"
+    )
+    trainer = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE)
+    trainer.stdout.readline()
+    yield trainer
+    trainer.kill()
+    trainer.wait()
 
 
 def test_following_survives_an_outage_and_ends_with_the_run(client, folder, monkeypatch):
@@ -152,7 +186,223 @@ def test_following_survives_an_outage_and_ends_with_the_run(client, folder, monk
     assert "mlflow is down" in said[0]
 
 
+def test_a_mirror_waits_for_a_run_that_has_ended_a_minute_and_no_longer(folder, monkeypatch):
+    train(folder, [1])
+    clock, said = [0.0], []
+    monkeypatch.setattr(mirror, "_new_client", lambda folder: Flaky(None, range(1000)))
+    monkeypatch.setattr(mirror.time, "monotonic", lambda: clock[0])
+
+    def sleep(seconds):
+        clock[0] += seconds
+
+    monkeypatch.setattr(mirror.time, "sleep", sleep)
+    mirror.follow(folder, said.append)
+    assert mirror.LAST_TRIES_SECONDS <= clock[0] <= mirror.LAST_TRIES_SECONDS + 20
+    assert said[-1].endswith("what is missing is left for the next mirror")
+
+
+def test_it_ends_when_the_trainer_is_killed_and_the_next_one_goes_on(
+    client, folder, at_work, monkeypatch
+):
+    train(folder, range(1, 4))
+    monkeypatch.setattr(mirror, "_new_client", lambda folder: client)
+    assert mirror.is_training(folder)
+    assert Mirror(folder).sync(training=True) == 3 * 4
+    assert client.get_run(run_id(folder)).info.status == "RUNNING"
+    at_work.kill()
+    at_work.wait()
+    assert not mirror.is_training(folder)
+    train(folder, [4])
+    begun = time.monotonic()
+    mirror.follow(folder, every_seconds=60.0)
+    assert time.monotonic() - begun < 5
+    assert client.get_run(run_id(folder)).info.status == "KILLED"
+    assert not mirror.is_complete(folder)
+    Manifest(folder).update(status="failed")
+    mirror.follow(folder, every_seconds=60.0)
+    assert client.get_run(run_id(folder)).info.status == "FAILED"
+
+    train(folder, [5])
+    Manifest(folder).update(status="running")
+    Mirror(folder).sync(training=True)  # resumed
+    assert client.get_run(run_id(folder)).info.status == "RUNNING"
+    Manifest(folder).update(status="finished")
+    mirror.follow(folder)
+    assert client.get_run(run_id(folder)).info.status == "FINISHED"
+    assert mirror.is_complete(folder) and losses(client, folder) == expected(range(1, 6))
+
+
+def test_it_notices_the_end_while_it_sleeps(client, folder, at_work, monkeypatch):
+    train(folder, [1])
+    monkeypatch.setattr(mirror, "_new_client", lambda folder: client)
+    sleep = time.sleep
+
+    def sleep_and_kill(seconds):
+        at_work.kill()
+        at_work.wait()
+        sleep(0.01)
+
+    monkeypatch.setattr(mirror.time, "sleep", sleep_and_kill)
+    begun = time.monotonic()
+    mirror.follow(folder, every_seconds=600.0)
+    assert time.monotonic() - begun < 5
+
+
+def test_the_holder_of_another_host_is_judged_by_the_lock(folder):
+    (folder / "lock").write_text(json.dumps({"pid": 2**30, "host": "another"}))
+    assert not mirror.is_training(folder)
+    with open(folder / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert mirror.is_training(folder)
+        (folder / "lock").write_text(json.dumps({"pid": 2**30, "host": platform.node()}))
+        assert not mirror.is_training(folder)  # its number says enough
+
+
+def test_runs_that_a_hanging_server_made_too_late_are_removed(client, folder):
+    train(folder, [1, 2])
+    Mirror(folder, client).sync()
+    kept = run_id(folder)
+    experiment = client.get_experiment_by_name(mirror.EXPERIMENT).experiment_id
+    client.create_run(experiment, tags={mirror.TAG: folder.name})
+    assert len(runs_of(client, folder.name)) == 2
+    Mirror(folder, client).sync(training=False)
+    assert [run.info.run_id for run in runs_of(client, folder.name)] == [kept]
+
+
+def test_another_store_gets_the_whole_run(client, folder, monkeypatch, tmp_path):
+    train(folder, [1, 2])
+    Mirror(folder, client).sync()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    assert Mirror(folder).sync() == 8
+    assert losses(mlflow.MlflowClient(), folder) == expected([1, 2])
+
+
+def test_a_store_that_was_removed_is_filled_anew(client, folder):
+    train(folder, [1, 2])
+    Mirror(folder, client).sync()
+    state = json.loads((folder / mirror.STATE).read_text())
+    (folder / mirror.STATE).write_text(json.dumps(state | {"run_id": "0" * 32}))
+    train(folder, [3])
+    again = Mirror(folder, client)
+    with pytest.raises(mlflow.exceptions.MlflowException):
+        again.sync()
+    again.sync()  # the same mirror starts anew
+    assert losses(client, folder) == expected([1, 2, 3])
+
+
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path):
     command = [sys.executable, "-m", "x1lib.tracking.mirror", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == "0 metrics sent\n"
+
+
+# Beside real runs
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> Path:
+    return write_jsonl(tmp_path_factory.mktemp("text") / "small.jsonl", 300)
+
+
+@pytest.fixture
+def config(text, tmp_path, monkeypatch):
+    """A function from settings to a Config of seconds, mirrored; what it started is ended."""
+    monkeypatch.delenv("X1_MLFLOW", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "run"
+
+    def make(**changes) -> Config:
+        fast = {
+            "shape": "1x64", "tokenizer": "bpe4096", "seq_len": 32, "batch_tokens": 256,
+            "dtype": "float32", "compile": "off", "eval_tokens": 256, "sample_tokens": 0,
+            "checkpoint_every": 10, "steps": 60,
+        }  # fmt: skip
+        return Config(**{**fast, "source": str(text), "out": str(folder), **changes})
+
+    before = set(starting._children)
+    yield make
+    for pid in set(starting._children) - before:
+        if starting._children[pid].poll() is None:
+            starting._children[pid].kill()
+            starting._children[pid].wait()
+
+
+def mirror_started(said: list[str]) -> int | None:
+    """The process of a mirror, by the line that says where it goes."""
+    found = [line for line in said if line.startswith("mirrored into mlflow, sqlite:///")]
+    return int(found[-1].split()[-1]) if found else None
+
+
+def wait_until(condition, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def mirrored(folder: Path) -> list[tuple[int, float]]:
+    return losses(mlflow.MlflowClient(tracking_uri(folder)), folder)
+
+
+def history(folder: Path) -> list[tuple[int, float]]:
+    return [(line["step"], line["loss"]) for line in read_metrics(folder, "step")]
+
+
+def test_a_run_is_mirrored_and_a_killed_mirror_is_taken_up_without_doubles(config):
+    settings, said = config(steps=400), []
+    run = launch.start(settings, log=said.append)
+    first = mirror_started(said)
+    assert first in starting._children and os.getsid(first) == first
+    state = run.folder / mirror.STATE
+    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, first) == mirror.NICEST)
+    wait_until(lambda: state.exists() and json.loads(state.read_text())["step"] > 0)
+    os.kill(first, signal.SIGKILL)
+    starting._children[first].wait()
+
+    again = launch.start(settings, log=said.append)  # attached, or finished before its mirror was
+    second = mirror_started(said)
+    assert again.how in ("attached", "finished") and second != first
+    assert launch.follow(again, log=said.append)["status"] == "finished"
+    starting._children[second].wait(30)
+    assert mirrored(run.folder) == history(run.folder) and len(history(run.folder)) == 400
+    assert mirror.is_complete(run.folder) and not mirror.at_work(run.folder)
+    n_said = len(said)
+    assert launch.start(settings, log=said.append).how == "finished"
+    assert len(said) == n_said + 1  # nothing about a mirror: there is nothing left to send
+    assert (run.folder / mirror.LOG).exists()
+
+
+def test_a_mirror_ends_with_a_trainer_that_dies_and_comes_back_with_it(config):
+    settings, said = config(steps=2000), []
+    run = launch.start(settings, log=said.append)
+    first = mirror_started(said)
+    state = run.folder / mirror.STATE
+    wait_until(lambda: state.exists() and json.loads(state.read_text())["step"] > 0)
+    os.kill(run.pid, signal.SIGKILL)
+    starting._children[run.pid].wait()
+    begun = time.monotonic()
+    starting._children[first].wait(30)
+    assert time.monotonic() - begun < 15  # seconds; more on a machine that is busy
+    assert mirrored(run.folder) == history(run.folder)
+
+    resumed = launch.start(settings, log=said.append)
+    assert resumed.how == "resumed" and mirror_started(said) != first
+    launch.stop(resumed, log=said.append)
+    starting._children[mirror_started(said)].wait(60)
+    assert mirrored(run.folder) == history(run.folder)
+
+
+@pytest.mark.parametrize(
+    ("switch", "words"), [("off", "X1_MLFLOW is off"), ("on", "mlflow is not installed")]
+)
+def test_without_a_mirror_one_line_says_why(config, monkeypatch, switch, words):
+    monkeypatch.setenv("X1_MLFLOW", switch)
+    monkeypatch.setattr(mirror.importlib.util, "find_spec", lambda name: None)
+    said = []
+    run = launch.start(config(steps=2000), log=said.append)
+    launch.start(config(steps=2000), log=said.append)
+    assert [line for line in said if words in line] == [said[1]]
+    assert said[2].startswith("attached")
+    launch.stop(run, log=said.append)
+    names = {path.name for path in run.folder.iterdir()}
+    assert names.isdisjoint({mirror.STATE, mirror.LOCK, mirror.LOG})

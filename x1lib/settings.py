@@ -10,6 +10,7 @@ from dataclasses import field, fields
 from typing import NoReturn, TypeVar
 
 from x1lib import X1Error
+from x1lib.tracking.secrets import scrub
 
 C = TypeVar("C")
 
@@ -66,12 +67,13 @@ def from_dict(cls: type[C], values: dict) -> C:
 
 
 def differences(stored: dict, config: object) -> dict[str, tuple[object, object]]:
-    """Settings, other than free ones, that differ from stored ones: name -> (stored, now)."""
-    return {
-        f.name: (stored[f.name], getattr(config, f.name))
-        for f in fields(config)
-        if not f.metadata["free"] and f.name in stored and stored[f.name] != getattr(config, f.name)
-    }
+    """Settings, other than free ones, that differ from stored ones: name -> (stored, now).
+
+    What is stored was scrubbed of secrets, so what is compared with it is scrubbed too.
+    """
+    binding = {f.name for f in fields(config) if not f.metadata["free"]} & stored.keys()
+    now = {f.name: scrub(getattr(config, f.name)) for f in fields(config) if f.name in binding}
+    return {name: (stored[name], value) for name, value in now.items() if stored[name] != value}
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

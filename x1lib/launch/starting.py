@@ -27,6 +27,7 @@ from x1lib.launch.places import (
     size,
 )
 from x1lib.settings import ConfigError
+from x1lib.tracking import mirror, scrub
 from x1lib.train import Config
 
 LOCK, LAUNCH_LOCK = "lock", "launch.lock"
@@ -105,7 +106,10 @@ def start(config: Config, log: Callable[[str], object] = print) -> Launched:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two notebooks started at once, the second attaches
         launched, line = _start(config, folder)
+        about_mirror = _mirror(launched)
     log(line)
+    if about_mirror:
+        log(about_mirror)
     return launched
 
 
@@ -155,15 +159,36 @@ def command(config: Config) -> list[str]:
     return [sys.executable, "-m", "x1lib.train", *flags]
 
 
+def _mirror(run: Launched) -> str | None:
+    """Start the mirror of a run's metrics where there is none and one is wanted; a line for it."""
+    if why := mirror.absent():
+        begins = run.how in ("started", "resumed")
+        return f"no mlflow mirror of this run: {why}" if begins else None
+    if mirror.at_work(run.folder) or (run.how == "finished" and mirror.is_complete(run.folder)):
+        return None
+    arguments = [sys.executable, "-m", "x1lib.tracking.mirror", str(run.folder), "--follow"]
+    try:
+        child = _detached(arguments, run.folder / mirror.LOG, cwd=run.folder.parent)
+    except OSError as error:  # a full disk, say: no reason to lose sight of the run
+        return f"no mlflow mirror of this run: {error.strerror}"
+    where = shown(scrub(mirror.tracking_uri(run.folder)))
+    return f"mirrored into mlflow, {where}, by process {child.pid}"
+
+
 def _spawn(config: Config, folder: Path) -> subprocess.Popen:
+    return _detached(command(replace(config, out=str(folder))), folder / LOG, cwd=project_root())
+
+
+def _detached(arguments: list[str], log: Path, cwd: Path) -> subprocess.Popen:
+    """Start a process that outlives this one and writes to a log of its own."""
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     environment.pop("MPLBACKEND", None)  # a kernel's own, which draws into the notebook
-    with open(folder / LOG, "ab") as output:
+    with open(log, "ab") as output:
         child = subprocess.Popen(
-            command(replace(config, out=str(folder))),
-            cwd=project_root(),
+            arguments,
+            cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,

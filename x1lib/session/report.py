@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from x1lib import checkpoint, runtime, tracking
+from x1lib.runtime.hardware import hardware
 from x1lib.shapes import count_params
+from x1lib.tracking import mirror
 
 if TYPE_CHECKING:
     from x1lib.session.session import Session
 
+# Entries that a finished run has; kwh and usd once there is a meter and a price.
+TO_COME = (
+    "steps", "tokens", "val_loss", "val_loss_source", "bits_per_byte",
+    "bits_per_byte_source", "heldout", "tokens_per_sec", "mfu", "wall_clock_seconds",
+    "peak_memory_bytes", "kwh", "usd", "artefacts",
+)  # fmt: skip
+
 
 def describe(run: Session) -> dict:
-    """The manifest's entries that are known before the first step."""
-    count = count_params(run.shape)
+    """The manifest as it is before the first step: what is known, and null for what is to come."""
+    count, known = count_params(run.shape), run.manifest.values
     return {
-        "format": 1,
-        "created": run.manifest.values.get("created", tracking.utc_now()),
+        "format": tracking.MANIFEST_FORMAT,
+        "run_id": known.get("run_id") or uuid.uuid4().hex,
+        "created": known.get("created") or tracking.utc_now(),
+        "status": "running",
+        "reason": None,
+        "finished": None,
         "seed": run.config.seed,
         "config": {**asdict(run.config), "out": run.out.name},  # no path of a machine
         "shape": asdict(run.shape),
@@ -25,6 +39,8 @@ def describe(run: Session) -> dict:
         "versions": tracking.versions(),
         "git": tracking.git_state(),
         "machine": asdict(run.machine),
+        "hardware": hardware(),
+        "environment": tracking.environment(),
         "peak_flops_per_sec": run.peak_flops,
         "peak_source": run.peak_source,
         "flops_per_token": run.flops_per_token,
@@ -36,6 +52,20 @@ def describe(run: Session) -> dict:
             "fingerprint": run.shards.fingerprint(),
         },
         "lineage": run.lineage,
+        **dict.fromkeys(TO_COME),
+        "plan": asdict(run.plan) if run.plan else None,
+        "kwh_status": "not measured: no energy meter is read",
+        "usd_status": "not counted: no price was given",
+        **_mirrored(run),
+    }
+
+
+def _mirrored(run: Session) -> dict:
+    """Where the metrics are mirrored, or why they are not."""
+    why = mirror.absent()
+    return {
+        "mlflow_uri": None if why else mirror.public_uri(run.out),
+        "mlflow_status": f"not mirrored: {why}" if why else None,
     }
 
 
@@ -79,8 +109,19 @@ def finish(run: Session, model, results: dict) -> dict:
         wall_clock_seconds=round(run.pace.elapsed_seconds, 2),
     )
     run.event("finished")
+    _check(run)
     run.log(
         f"finished: {run.step:,} steps, {run.sample * c.window:,} tokens,"
         f" {run.pace.elapsed_seconds:.0f} s; {run.out / 'manifest.json'}"
     )
     return run.manifest.values
+
+
+def _check(run: Session) -> None:
+    """Say what is wrong with the manifest, if anything; nothing is lost by it."""
+    try:
+        wrong = tracking.manifest_faults(run.manifest.values)
+    except tracking.TrackingError:
+        return  # jsonschema is no part of what a trainer needs
+    for line in wrong:
+        run.log(f"warning: manifest.json, {line}")

@@ -18,6 +18,7 @@ from x1lib.planning import Plan
 from x1lib.sampling import generate
 from x1lib.session import opening, report
 from x1lib.shapes import resolve
+from x1lib.tracking.heartbeat import Heartbeat, last_beat
 
 UNTIMED_STEPS = 3  # of each process: compiling and first touches of memory are no throughput
 OPENINGS = ("The", "It was a")  # no space at the end: a word brings its own
@@ -31,7 +32,8 @@ class Session(contextlib.AbstractContextManager):
     """
 
     def __init__(self, config, log=print):
-        self.config, self.out, self.log = config, Path(config.out).absolute(), log
+        self.config, self.log = config, tracking.scrubbed(log)
+        self.out = Path(config.out).absolute()
         self.interrupts = runtime.Interrupts()
         self._held = contextlib.ExitStack()
 
@@ -66,7 +68,9 @@ class Session(contextlib.AbstractContextManager):
         self.pace = Pace(
             c.hours or math.inf,
             cooldown=c.cooldown,
-            used_seconds=tracking.used_seconds(self.out),
+            used_seconds=max(
+                tracking.used_seconds(self.out), last_beat(self.out).get("elapsed_seconds", 0.0)
+            ),
             started_at=runtime.process_started_at(),
         )
         self.saved, self.lineage = opening.own_state(c, self.log), None
@@ -133,8 +137,12 @@ class Session(contextlib.AbstractContextManager):
             return
         name = "resume" if self.resuming else "start"
         self.event(name, changes=self.changes, lineage=self.lineage)
+        self._held.enter_context(Heartbeat(self.out, self._alive))
         self.log(f"{name} at step {self.step:,} in {self.out}")
-        self.manifest.update(**report.describe(self), status="running")
+        self.manifest.update(**report.describe(self))
+
+    def _alive(self) -> dict:
+        return {"step": self.step, "elapsed_seconds": round(self.pace.elapsed_seconds, 3)}
 
     def stepped(self, seconds: float, **values: float) -> None:
         """Record a step that took so long; the first ones of a process do not count as speed."""
@@ -249,7 +257,7 @@ class Session(contextlib.AbstractContextManager):
         kept["milestone"] = self.due(self.config.milestone_every) if self.plan else False
         with self.interrupts.held():
             try:
-                checkpoint.save(folder, self.step, tensors, state, **kept)
+                checkpoint.save(folder, self.step, tensors, tracking.scrub(state), **kept)
             except checkpoint.NoSpaceError as error:
                 if last:
                     raise

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from x1lib import X1Error
+from x1lib.tracking.secrets import scrub
 
 METRICS = "metrics.jsonl"
 
@@ -52,8 +53,8 @@ class Run:
             ) from error
 
     def event(self, name: str, **values: object) -> None:
-        """Write something that happened: a start, a resume, a new schedule, an error."""
-        self.log("event", event=name, **values)
+        """Write something that happened, without secrets: a start, a new schedule, an error."""
+        self.log("event", event=name, **scrub(values))
 
     def __enter__(self) -> Run:
         return self

@@ -9,29 +9,46 @@ gone in the middle, hanging for a minute, the file stays whole and the mirror ca
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
+import importlib.util
 import json
 import os
+import platform
 import sys
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from x1lib import X1Error, exit_code_of
 from x1lib.tracking.manifest import MANIFEST, write_json
 from x1lib.tracking.metrics import METRICS
+from x1lib.tracking.secrets import scrub, scrub_output
 
-STATE, LOCK = "mlflow.json", "mlflow.lock"
+STATE, LOCK, LOG = "mlflow.json", "mlflow.lock", "mirror.log"
+SWITCH, OFF = "X1_MLFLOW", ("off", "0", "no", "false")
 EXPERIMENT, TAG = "X1-pretraining", "x1.run"
 BATCH = 1000  # metrics in one request: the most that mlflow takes
 STEP_KEYS = ("loss", "lr", "grad_norm", "tokens_per_sec", "tokens")
 EVAL_KEYS = ("loss", "bits_per_byte")
-SILENCE_SECONDS = 600.0  # without a new line, after which a follower takes the run for dead
+EVERY_SECONDS = 10.0  # between two requests
+IDLE_SECONDS = 2.0  # between two looks at a file that has not grown
+LONGEST_WAIT_SECONDS = 60.0  # between two tries while mlflow is down
+LAST_TRIES_SECONDS = 60.0  # for which mlflow is waited for when the run has ended
+NICEST = 19
 
 
 class MirrorError(X1Error, RuntimeError):
     """mlflow is not installed, or another mirror of this run is at work."""
+
+
+def absent() -> str | None:
+    """Why runs are not mirrored here, or None when they are."""
+    if os.environ.get(SWITCH, "").lower() in OFF:
+        return f"{SWITCH} is {os.environ[SWITCH]}"
+    if importlib.util.find_spec("mlflow") is None:
+        return "mlflow is not installed (pip install 'x1lib[lab]')"
+    return None
 
 
 def tracking_uri(folder: Path) -> str:
@@ -40,12 +57,28 @@ def tracking_uri(folder: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database}"
 
 
-def without_secret(uri: str) -> str:
-    """The address without user name and password, for records."""
-    parts = urllib.parse.urlsplit(uri)
-    if parts.username is None and parts.password is None:
-        return uri
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+def public_uri(folder: Path) -> str:
+    """The same address for records: without secrets, and in the run's folder relative to it."""
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return scrub(tracking_uri(folder))
+    return "sqlite:///../mlflow.db"
+
+
+def at_work(folder: Path) -> bool:
+    """Whether a mirror of this run is at work."""
+    return _is_locked(Path(folder) / LOCK)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a finished run is mirrored to its end, at the address that is asked for now."""
+    state = _json(Path(folder) / STATE)
+    return bool(state.get("closed")) and state.get("tracking_uri") == public_uri(folder)
+
+
+def is_training(folder: Path) -> bool:
+    """Whether a trainer is at work in a run folder."""
+    lock = Path(folder) / "lock"
+    return not _is_dead(_json(lock)) and _is_locked(lock)
 
 
 class Mirror:
@@ -59,51 +92,79 @@ class Mirror:
     def __init__(self, folder: Path, client=None) -> None:
         self.folder, self.path = Path(folder), Path(folder) / STATE
         self._client = client
-        found = json.loads(self.path.read_text()) if self.path.exists() else {}
-        self.state = {"run_id": None, "bytes": 0, "step": -1, "closed": False, **found}
+        self._forget()
+        found = _json(self.path)
+        if found.get("tracking_uri") == public_uri(folder):  # else another store: all of it anew
+            self.state |= found
 
-    def sync(self) -> int:
-        """Send everything new; returns how many metrics that were. mlflow's errors pass through."""
-        n_sent = 0
-        manifest = self._manifest()
-        if manifest is None:
+    def sync(self, training: bool = True) -> int:
+        """Send everything new; returns how many metrics that were. mlflow's errors pass through.
+
+        training: whether a trainer was at work before this call; without one, the run is closed in
+        mlflow as finished, failed or killed, and opened again when one goes on.
+        """
+        manifest = _json(self.folder / MANIFEST)
+        if "created" not in manifest:
             return 0
-        client = self._client or _new_client(self.folder)
+        client = self._client = self._client or _new_client(self.folder)
+        try:
+            return self._sync(client, manifest, training)
+        except Exception as error:
+            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+                self._forget()  # somebody removed the run or the whole store
+            raise
+
+    def _sync(self, client, manifest: dict, training: bool) -> int:
         run_id = self.state["run_id"] or self._find_or_create(client, manifest)
+        status = manifest.get("status")
+        if training and self.state["ended"] and status != "finished":
+            client.update_run(run_id, status="RUNNING")
+            self._note(run_id=run_id, ended=None, closed=False)
+        n_sent = 0
         for metrics, state in self._batches():
             if metrics:
                 client.log_batch(run_id, metrics=metrics, synchronous=True)
             n_sent += len(metrics)
             self._note(run_id=run_id, **state)
-        if manifest.get("status") == "finished" and not self.state["closed"]:
-            client.set_terminated(run_id, "FINISHED")
-            self._note(run_id=run_id, closed=True)
+        ended = {"finished": "FINISHED", "failed": "FAILED"}.get(status, "KILLED")
+        if ended != self.state["ended"] and (ended == "FINISHED" or not training):
+            self._remove_doubles(client, manifest, run_id)
+            client.set_terminated(run_id, ended)
+            self._note(run_id=run_id, ended=ended, closed=ended == "FINISHED")
         return n_sent
 
-    def _manifest(self) -> dict | None:
-        path = self.folder / MANIFEST
-        return json.loads(path.read_text()) if path.exists() else None
+    def _forget(self) -> None:
+        self.state = {"run_id": None, "bytes": 0, "step": -1, "ended": None, "closed": False}
 
     def _note(self, **values: object) -> None:
-        uri = without_secret(tracking_uri(self.folder))
-        self.state |= {"tracking_uri": uri, **values}
+        self.state |= {"tracking_uri": public_uri(self.folder), **values}
         write_json(self.path, self.state)
 
     def _find_or_create(self, client, manifest: dict) -> str:
         """The run of this folder, also when an earlier mirror died before it could note its id."""
+        from mlflow.entities import Param
+
         experiment = client.get_experiment_by_name(EXPERIMENT)
         experiment_id = experiment.experiment_id if experiment else None
-        name = f"{self.folder.name} {manifest['created']} seed {manifest['seed']}"
         if experiment_id is None:
             experiment_id = client.create_experiment(EXPERIMENT)
-        query = f"tags.`{TAG}` = '{name}'"
-        known = client.search_runs([experiment_id], filter_string=query, max_results=1)
-        if known:
-            return known[0].info.run_id
-        run = client.create_run(experiment_id, tags={TAG: name}, run_name=self.folder.name)
-        for key, value in manifest["config"].items():
-            client.log_param(run.info.run_id, key, value)
-        return run.info.run_id
+        known = _runs(client, experiment_id, manifest)
+        if not known:
+            tags = {TAG: _name(manifest)}
+            known = [client.create_run(experiment_id, tags=tags, run_name=self.folder.name)]
+        run_id = known[0].info.run_id
+        if not known[0].data.params:  # all of them in one request: either there or not
+            config = scrub(manifest["config"])
+            params = [Param(key, str(value)) for key, value in config.items() if value != ""]
+            client.log_batch(run_id, params=params, synchronous=True)
+        return run_id
+
+    def _remove_doubles(self, client, manifest: dict, run_id: str) -> None:
+        """Delete runs that a server made of a request whose reply came too late to be heard."""
+        experiment_id = client.get_run(run_id).info.experiment_id
+        for run in _runs(client, experiment_id, manifest):
+            if run.info.run_id != run_id:
+                client.delete_run(run.info.run_id)
 
     def _batches(self) -> Iterator[tuple[list, dict]]:
         """Batches of metrics with the place in the file that is reached when each is sent."""
@@ -128,6 +189,17 @@ class Mirror:
             yield metrics, {"bytes": place, "step": step}
 
 
+def _name(manifest: dict) -> str:
+    return manifest.get("run_id") or f"{manifest['created']} seed {manifest['seed']}"
+
+
+def _runs(client, experiment_id: str, manifest: dict) -> list:
+    """mlflow's runs of this folder, the oldest first."""
+    query = f"tags.`{TAG}` = '{_name(manifest)}'"
+    order = ["attributes.start_time ASC"]
+    return client.search_runs([experiment_id], query, max_results=100, order_by=order)
+
+
 def _values(raw: bytes, last_step: int) -> tuple[dict, int]:
     """Numbers of one line to mirror, with its step and time; the newest training step seen."""
     try:
@@ -144,6 +216,8 @@ def _values(raw: bytes, last_step: int) -> tuple[dict, int]:
 
 
 def _new_client(folder: Path):
+    # Each request once: this module tries again itself, after looking what has arrived.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     try:
         from mlflow import MlflowClient
     except ImportError as error:
@@ -153,39 +227,115 @@ def _new_client(folder: Path):
     return MlflowClient(tracking_uri(folder))
 
 
-def follow(folder: Path, log: Callable[[str], object] = print, every_seconds: float = 5.0) -> None:
-    """Mirror a run until it is finished and closed, or silent for ten minutes; retries for ever.
+def follow(
+    folder: Path, log: Callable[[str], object] = print, every_seconds: float = EVERY_SECONDS
+) -> None:
+    """Mirror a run until its trainer has ended and all is sent; tries again while mlflow is down.
 
-    Raises MirrorError when another mirror follows this run already.
+    When the run has ended, mlflow is waited for a minute longer; what is missing then, the next
+    mirror sends. Raises MirrorError when another mirror follows this run already.
     """
+    while True:
+        with _held(folder):
+            _follow(folder, log, every_seconds)
+        # A trainer that has just been started saw the lock held, and left the mirror to us.
+        if not is_training(folder) or is_complete(folder):
+            return
+
+
+def _follow(folder: Path, log: Callable[[str], object], every_seconds: float) -> None:
+    mirror, wait, until = Mirror(folder), every_seconds, None
+    while True:
+        training = is_training(folder)  # before reading, so that its last lines are not missed
+        try:
+            n_sent = mirror.sync(training)
+            if not training or mirror.state["closed"]:
+                return
+            wait = every_seconds if n_sent else min(every_seconds, IDLE_SECONDS)
+        except MirrorError:
+            raise
+        except Exception as error:  # whatever mlflow, its store or the network raise
+            now = time.monotonic()
+            until = None if training else until or now + LAST_TRIES_SECONDS
+            first = (str(error).splitlines() or [""])[0][:300]  # else a whole SQL statement
+            why = scrub(f"mlflow did not take the metrics ({type(error).__name__}: {first})")
+            if until and now >= until:
+                log(f"{why}; the run has ended, so what is missing is left for the next mirror")
+                return
+            wait = min(LONGEST_WAIT_SECONDS if training else every_seconds, 2 * wait)
+            log(f"{why}; again in {wait:.0f} s")
+        _sleep(folder, wait, training)
+
+
+def _sleep(folder: Path, seconds: float, training: bool) -> None:
+    """Sleep so long, or until the trainer is gone."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(1.0, left))
+        if training and _is_dead(_json(Path(folder) / "lock")):
+            return
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a run's mirror, so that there is one; its end frees it, however it ends."""
     with open(Path(folder) / LOCK, "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise MirrorError(f"{folder} is mirrored by another process; let it work") from error
-        mirror, heard, wait = Mirror(folder), time.monotonic(), every_seconds
-        while not mirror.state["closed"] and time.monotonic() - heard < SILENCE_SECONDS:
-            try:
-                if mirror.sync():
-                    heard = time.monotonic()
-                wait = every_seconds
-            except MirrorError:
-                raise
-            except Exception as error:  # whatever mlflow, its store or the network raise
-                wait, heard = min(60.0, 2 * wait), time.monotonic()
-                log(f"mlflow did not take the metrics ({error}); again in {wait:.0f} s")
-            if not mirror.state["closed"]:
-                time.sleep(wait)
+        yield
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _is_dead(holder: dict) -> bool:
+    """Whether the process that wrote a lock file was on this host and is gone; asks no lock."""
+    if not holder.get("pid") or holder.get("host") != platform.node():
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # another user's
+    return False
+
+
+def _json(path: Path) -> dict:
+    """What a JSON file holds; nothing where it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m x1lib.tracking.mirror", description=__doc__)
     parser.add_argument("folder", type=Path, help="a run's folder")
-    parser.add_argument("--follow", action="store_true", help="go on until the run is finished")
+    parser.add_argument("--follow", action="store_true", help="go on until the run has ended")
     arguments = parser.parse_args(argv)
+    scrub_output()  # mlflow's own lines too
     if arguments.follow:
+        os.nice(NICEST)  # the trainer needs the cores
         return exit_code_of(lambda: follow(arguments.folder))
-    return exit_code_of(lambda: print(f"{Mirror(arguments.folder).sync():,} metrics sent"))
+
+    def once() -> None:
+        with _held(arguments.folder):
+            n_sent = Mirror(arguments.folder).sync(is_training(arguments.folder))
+        print(f"{n_sent:,} metrics sent")
+
+    return exit_code_of(once)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""`manifest.json`: what was run, on what, with which result, and the hash of each artefact."""
+"""`manifest.json`: what was run, on what, with which result, and the hash of each artefact.
+
+python -m x1lib.tracking.manifest RUN_FOLDER    check it against its schema and its artefacts
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from x1lib.tracking.metrics import RecordError, finite
+from x1lib.tracking.secrets import scrub
 
+MANIFEST_FORMAT = 2  # of the manifest, as in manifest.schema.json
 MANIFEST = "manifest.json"
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "transformers")
 
@@ -31,8 +36,8 @@ class Manifest:
             log(f"warning: {self.path} is damaged ({error}); it is written anew")
 
     def update(self, **values: object) -> None:
-        """Set top-level entries and write the file aside, fsync it, and rename it into place."""
-        self.values |= values
+        """Set top-level entries, without secrets; the file is written aside, fsynced, renamed."""
+        self.values |= scrub(values)
         write_json(self.path, self.values)
 
 
