@@ -11,7 +11,7 @@ from x1lib.economics import GPUS, flops_per_token
 from x1lib.figures.shown import Dragged, Picture
 
 MFUS = tuple(share / 100 for share in range(10, 65, 5))
-TOKENS = np.geomspace(5e8, 5e10, 41)
+TOKENS = np.geomspace(5e8, 5e10, 11)
 COLORS = ("#0072B2", "#D55E00")  # Okabe and Ito's blue and vermilion: told apart by everyone
 
 
