@@ -34,6 +34,7 @@ LAYERS = [
     ("sampling",),
     ("session",),
     ("train",),
+    ("ladder",),
     ("launch",),
     ("postmortem",),
     ("inference",),
