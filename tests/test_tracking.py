@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from x1lib import tracking
@@ -262,3 +263,204 @@ def test_at_most_one_line_a_second(monkeypatch):
         printed += meter.line_is_due()
         now[0] += 0.01
     assert 10 <= printed <= 11
+
+
+# Columns: the same history, cheaply
+
+
+def in_columns(folder) -> tuple:
+    run = tracking.columns_of(folder)
+    assert len({len(c) for c in (run.step, run.tokens, run.loss, run.lr, run.phase)}) == 1
+    return list(run.step), list(run.tokens), list(run.loss), run.evals, run.events
+
+
+def in_lines(folder) -> tuple:
+    steps, evals, events = (read_metrics(folder, kind) for kind in ("step", "eval", "event"))
+    return (*([line[key] for line in steps] for key in ("step", "tokens", "loss")), evals, events)
+
+
+def test_columns_hold_the_history_at_every_moment_of_a_run(tmp_path):
+    """With two kills, evaluations that are made again, and looks after every line."""
+    assert in_columns(tmp_path) == ([], [], [], [], [])
+    with Run(tmp_path) as run:
+
+        def step(number, loss):
+            run.log("step", step=number, tokens=10 * number, loss=loss, phase="constant")
+            assert in_columns(tmp_path) == in_lines(tmp_path)
+
+        run.event("start", step=0)
+        run.log("eval", step=0, name="documents", loss=9.0)
+        run.event("start", step=0)  # killed before its first checkpoint
+        for number in range(1, 9):
+            step(number, 1 / number)
+        run.log("eval", step=8, name="documents", loss=0.5)
+        run.log("eval", step=8, name="source", loss=0.7)
+        assert in_columns(tmp_path) == in_lines(tmp_path)
+        run.event("resume", step=5)
+        assert in_columns(tmp_path) == in_lines(tmp_path)
+        for number in range(6, 9):
+            step(number, 2 / number)
+        run.log("eval", step=8, name="documents", loss=0.4)
+        run.log("eval", step=8, name="documents", loss=0.3)
+        run.event("resume", step=8)
+        step(9, 0.1)
+    assert len(in_columns(tmp_path)[3]) == 1
+
+
+def test_columns_wait_for_a_line_pass_over_a_torn_one_and_notice_another_file(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with Run(tmp_path) as run:
+        run.log("step", step=1, tokens=10, loss=math.nan, lr=0.1, phase="warmup")
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"kind": "step", "st')
+    run = tracking.columns_of(tmp_path)
+    assert list(run.step) == [1] and math.isnan(run.loss[0]) and list(run.lr) == [0.1]
+    with Run(tmp_path) as file:  # closes the torn line
+        file.log("step", step=2, tokens=20, loss=1.0, phase="cooldown")
+    assert list(run.update().step) == [1, 2] and math.isnan(run.lr[1])
+    assert list(run.phase) == [0, 2]
+    path.unlink()
+    assert list(run.update().step) == []
+    with Run(tmp_path) as file:
+        file.log("step", step=7, tokens=70, loss=1.0)
+    assert list(run.update().step) == [7]
+    path.rename(tmp_path / "old")
+    with Run(tmp_path) as file:  # another file, and longer than the one that was read
+        for step in (1, 2, 3):
+            file.log("step", step=step, tokens=step, loss=1.0)
+    assert list(run.update().step) == [1, 2, 3]
+
+
+# The curve
+
+
+def write_run(
+    folder, n_steps, evals=((0, 8.3), (0.5, 4.0), (1, 3.0)), status="finished", **manifest
+):
+    """A run's record as its trainer writes it: steps of 1,000 tokens, a tenth of warm-up."""
+    with Run(folder) as run:
+        run.event("start", step=0, elapsed_seconds=1.0)
+        for step in range(1, n_steps + 1):
+            phase = "warmup" if step <= n_steps / 10 else "constant"
+            phase = "cooldown" if step > 0.8 * n_steps else phase
+            loss = 3 + 5.3 * math.exp(-30 * step / n_steps) + 0.1 * (step % 7 - 3)
+            run.log("step", step=step, tokens=1000 * step, loss=loss, lr=0.1, phase=phase)
+        for share, loss in evals:
+            step = round(share * n_steps)
+            at = {"step": step, "tokens": 1000 * step, "elapsed_seconds": 90.0}
+            for name in ("documents", "source"):
+                run.log("eval", **at, name=name, loss=loss, n_tokens=100, n_bytes=300)
+    values = {
+        "status": status, "shape": {"name": "tiny", "vocab_size": 4096}, "n_params": {"body": 8e5},
+        "machine": {"device_name": "a CPU"}, "mfu": None, "wall_clock_seconds": None,
+        "val_loss": None, "bits_per_byte": None, **manifest,
+    }  # fmt: skip
+    Manifest(folder).update(**values)
+
+
+def drawn(folder):
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    axes = figure.subplots()
+    tracking.plot_loss(axes, folder)
+    return axes
+
+
+def legend(axes) -> list[str]:
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_the_curve_says_what_it_shows(tmp_path):
+    write_run(tmp_path, 1000, val_loss=3.0, bits_per_byte=1.5, wall_clock_seconds=3725.0, mfu=0.4)
+    axes = drawn(tmp_path)
+    assert axes.get_title("left").splitlines() == [
+        "tiny (0.8M body parameters) · 1 million tokens · 1:02:05 h",
+        "held-out 3.000 nats/token, 1.500 bits/byte · a CPU · MFU 40.0%",
+    ]
+    assert axes.get_xlabel() == "training tokens [millions]"
+    assert axes.get_ylabel() == "loss [nats per token]"
+    assert legend(axes) == [
+        "training, each step", "training, moving mean", "held-out documents, 3.000 at the end",
+        "held-out book, 3.000 at the end", "cut off: it starts at 8.30; ln 4,096 = 8.32",
+    ]  # fmt: skip
+    assert [text.get_text() for text in axes.texts] == ["warm-up", "constant rate", "cooldown"]
+    assert all(text.get_position()[1] > 1 for text in axes.texts)  # above the axes
+    low, high = axes.get_ylim()
+    assert low < 2.7 and 4.0 < high < 6.5  # not squashed by the fall from 8.3
+    (side,) = axes.child_axes
+    assert side.get_ylabel() == "held-out documents [bits per byte]"
+    axes.figure.draw_without_rendering()
+    assert math.isclose(side.get_ylim()[0], low * 100 / 300 / math.log(2), rel_tol=1e-9)
+
+
+def test_restarts_are_marked_and_counted(tmp_path):
+    write_run(tmp_path, 200)
+    with Run(tmp_path) as run:
+        for step in (200, 150):
+            run.event("resume", step=step)
+            for redone in range(step + 1, 201):
+                run.log("step", step=redone, tokens=1000 * redone, loss=3.0, phase="cooldown")
+    axes = drawn(tmp_path)
+    assert "restart (2 times)" in legend(axes)
+    marks = [
+        line.get_xdata()[0] for line in axes.lines if line.get_linestyle() not in ("-", "None")
+    ]
+    assert marks == [200.0, 150.0]  # thousands of tokens
+
+
+def test_an_evaluation_of_more_text_stands_apart_and_no_axis_pretends(tmp_path):
+    write_run(tmp_path, 200)
+    with Run(tmp_path) as run:
+        for name in ("documents", "source"):
+            run.log(
+                "eval", step=200, tokens=200_000, name=name, loss=2.9, n_tokens=101, n_bytes=301
+            )
+    axes = drawn(tmp_path)
+    assert "held-out book, more of it" in legend(axes)
+    assert axes.child_axes == []
+
+
+@pytest.mark.parametrize("n_steps", [0, 1, 3, 20])
+def test_a_short_or_unfinished_run_is_drawn(tmp_path, n_steps):
+    write_run(tmp_path, n_steps, evals=() if n_steps < 3 else ((0, 8.3),), status="running")
+    assert f"unfinished, at step {n_steps}" in drawn(tmp_path).get_title("left")
+    assert tracking.draw_loss_curve(tmp_path).stat().st_size > 5_000
+    assert sorted(os.listdir(tmp_path)) == ["loss-curve.png", "manifest.json", "metrics.jsonl"]
+
+
+def test_no_spike_is_lost_where_steps_outnumber_pixels(tmp_path):
+    write_run(tmp_path, 20_000, evals=())
+    with Run(tmp_path) as run:
+        run.log("step", step=20_001, tokens=20_001_000, loss=None, phase="cooldown")
+        run.log("step", step=20_002, tokens=20_002_000, loss=7.7, phase="cooldown")
+        run.log("step", step=20_003, tokens=20_003_000, loss=3.0, phase="cooldown")
+    axes = drawn(tmp_path)
+    thin = axes.lines[0].get_ydata()
+    assert 1000 <= len(thin) <= 2000 and thin.max() > 8 and 7.7 in thin
+    assert list(axes.lines[0].get_xdata()) == sorted(axes.lines[0].get_xdata())
+    assert axes.get_ylim()[1] > 7.7  # late: it is what one looks for
+
+
+def test_the_moving_mean_is_the_mean(tmp_path):
+    from x1lib.tracking.curve import SMOOTHED, _moving_mean
+
+    values = np.sin(np.arange(1000.0)) + np.linspace(5, 3, 1000)
+    values[500] = math.nan
+    half, found = int(SMOOTHED * 1000 / 2), _moving_mean(values)
+    for at in (0, 3, 250, 495, 505, 990, 999):
+        reach = min(half, at)
+        expected = np.nanmean(values[at - reach : at + reach + 1])
+        assert math.isclose(found[at], expected, rel_tol=1e-12)
+    assert _moving_mean(np.array([])).shape == (0,)
+
+
+def test_a_long_run_is_drawn_quickly(tmp_path):
+    """A second is the aim; the bound leaves room for a machine that is busy."""
+    write_run(tmp_path, 100_000)
+    drawn(tmp_path)  # what is imported late
+    begun = time.process_time()
+    tracking.draw_loss_curve(tmp_path)
+    assert time.process_time() - begun < 5
+    tracking.columns_of(tmp_path)
+    begun = time.process_time()
+    tracking.columns_of(tmp_path)
+    assert time.process_time() - begun < 0.05  # nothing is read again

@@ -1,5 +1,6 @@
 """What a run writes about itself: metrics.jsonl is the truth, the rest is made from it."""
 
+from x1lib.tracking.columns import Columns, columns_of
 from x1lib.tracking.curve import draw_loss_curve, plot_loss
 from x1lib.tracking.manifest import (
     MANIFEST_FORMAT,
@@ -25,12 +26,14 @@ from x1lib.tracking.secrets import environment, scrub, scrub_output, scrubbed
 
 __all__ = [
     "MANIFEST_FORMAT",
+    "Columns",
     "Manifest",
     "ManifestError",
     "Meter",
     "RecordError",
     "Run",
     "TrackingError",
+    "columns_of",
     "draw_loss_curve",
     "environment",
     "git_state",
