@@ -1,0 +1,75 @@
+"""The one named error of the arithmetic, and the checks that raise it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+import numpy as np
+
+from x1lib import X1Error
+
+
+class EconomicsError(X1Error, ValueError):
+    """A card, price, convention or quantity that the arithmetic cannot use."""
+
+
+def number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+    whole: bool = False,
+    hint: str = "",
+) -> np.ndarray:
+    """Return value (a number or an array of them) as float64 when all of it lies in the range.
+
+    Raises EconomicsError naming the quantity, the first value outside, and the range. Text, None,
+    booleans, NaN and infinities are outside every range.
+    """
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (
+            ("above", above),
+            ("at least", low),
+            ("at most", high),
+            ("below", below),
+        )
+        if bound is not None
+    ]
+    expected = f"a {'whole' if whole else 'finite'} number {' and '.join(bounds)}".rstrip()
+    raw = np.asarray(value)
+    if raw.dtype.kind not in "iuf" or not raw.size:
+        raise EconomicsError(f"{name} is {value!r}; expected {expected}")
+    numbers = raw.astype(np.float64)
+    good = np.isfinite(numbers)
+    for test, bound in (
+        (np.greater, above),
+        (np.greater_equal, low),
+        (np.less_equal, high),
+        (np.less, below),
+    ):
+        if bound is not None:
+            good &= test(numbers, bound)
+    if whole:
+        good &= numbers == np.round(numbers)
+    if not good.all():
+        wrong = numbers[~good].flat[0] if numbers.ndim else numbers.item()
+        raise EconomicsError(f"{name} is {wrong:g}; expected {expected}{hint}")
+    return numbers
+
+
+def near(name: str, known: Collection[str], n: int = 4) -> list[str]:
+    """The known names that hold `name`, or else those nearest to it in spelling, best first."""
+    plain = {_plain(one): one for one in known}
+    wanted = _plain(name)
+    holding = [one for key, one in plain.items() if wanted and wanted in key]
+    alike = difflib.get_close_matches(wanted, plain, n=n, cutoff=0.4)
+    return (holding or [plain[key] for key in alike])[:n]
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower().replace("nvidia", "") if c.isalnum())
