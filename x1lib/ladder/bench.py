@@ -64,14 +64,18 @@ class Climber:
         """The untimed steps, with a smaller micro-batch where memory is short."""
         self.start_turn()
         for _ in range(WARM_UP_STEPS):
-            self.latest = self._fitting_step()
+            self.latest = self.take_fitting_step()
             if math.isnan(self.first_seconds):
                 self.first_seconds = self.latest
             if self.bench.seconds_left <= 0:
                 break
         self.end_turn()
 
-    def _fitting_step(self) -> float:
+    def take_fitting_step(self) -> float:
+        """take_step, with smaller micro-batches, at an equal batch, while memory is short.
+
+        Raises NoMemoryError when one sequence does not fit.
+        """
         while True:
             micro = self.plan.micro_batch
             try:
@@ -88,6 +92,7 @@ class Climber:
                 p.grad = None
             smaller = largest_divisor(self.plan.batch_size, micro // 2)
             self.plan = replace(self.plan, micro_batch=smaller)
+            self.seconds.clear()  # those of larger passes
             self.bench.log(f"out of memory: {smaller} sequences a pass, not {micro}")
 
     def start_turn(self) -> None:

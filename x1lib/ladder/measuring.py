@@ -11,7 +11,7 @@ from x1lib import runtime, tracking
 from x1lib.ladder.bench import Bench, Climber
 from x1lib.ladder.profiling import profile_step
 from x1lib.ladder.results import OUT_OF_TIME, cost_of_deterministic, describe, line, results
-from x1lib.ladder.rungs import MEASURED, NAMES, NOT_MEASURED, Rung, lay_out, naming
+from x1lib.ladder.rungs import MEASURED, NAMES, NOT_ASKED, NOT_MEASURED, Rung, lay_out, naming
 from x1lib.ladder.settings import Settings
 from x1lib.ladder.stored import FORMAT, LADDER, PROFILE, LadderError
 
@@ -56,7 +56,8 @@ def climb(settings: Settings, log: Callable[[str], None] = print) -> dict:
     found["cost_of_deterministic"] = cost_of_deterministic(climbers)
     tracking.write_json(out / LADDER, found)
     for one in found["rungs"]:
-        log(line(one))
+        if one["why"] != NOT_ASKED:
+            log(line(one))
     log(f"{out / LADDER}: {bench.n_rounds} rounds, {found['seconds']:.0f} s")
     return found
 
@@ -67,7 +68,8 @@ def _warm_up(bench: Bench, rungs: list[Rung], climbers: dict[str, Climber]) -> N
     for rung in rungs:
         late = bench.used_seconds + expected[rung.compile] > WARM_UP_UNTIL * bench.total_seconds
         if rung.status != MEASURED or late:
-            bench.log(f"{rung.name}: not measured: {rung.why or OUT_OF_TIME}")
+            if rung.why != NOT_ASKED:
+                bench.log(f"{rung.name}: not measured: {rung.why or OUT_OF_TIME}")
             continue
         climber = climbers[rung.name] = Climber(rung, bench)
         climber.warm_up()
@@ -109,7 +111,7 @@ def _rounds(bench: Bench, climbers: dict[str, Climber], n_rounds: int) -> None:
             if bench.seconds_left <= 0:
                 return
             climber.start_turn()
-            climber.seconds[bench.n_rounds] = climber.latest = climber.take_step()
+            climber.seconds[bench.n_rounds] = climber.latest = climber.take_fitting_step()
             climber.end_turn()
         if time.monotonic() - said > 5:
             said = time.monotonic()

@@ -28,7 +28,10 @@ def profile_step(climber) -> dict:
     """
     bench, eager = climber.bench, not climber.rung.compile
     rows = bench.rows(0)
-    forward = _eager(climber.forward) if eager else _marked("forward and loss", climber.forward)
+    if eager:
+        forward = _eager(climber.forward, bench.synchronise)
+    else:
+        forward = _marked("forward and loss", climber.forward, bench.synchronise)
 
     def step() -> float:
         bench.synchronise()
@@ -75,9 +78,9 @@ def _marked(name: str, function: Callable, after: Callable = lambda: None) -> Ca
     return marked
 
 
-def _eager(model) -> Callable:
+def _eager(model, after: Callable) -> Callable:
     """The model's own forward pass in two marked parts: to the logits, and their loss."""
-    logits, loss = _marked("forward", model), _marked("loss", F.cross_entropy)
+    logits, loss = _marked("forward", model, after), _marked("loss", F.cross_entropy, after)
     return lambda inputs, targets: loss(logits(inputs).flatten(0, 1), targets.flatten())
 
 
@@ -99,7 +102,7 @@ def _attention_marked(model) -> Iterator[None]:
 def _backward_marked(synchronise: Callable) -> Iterator[None]:
     """Within it, the trainer's call of Tensor.backward is marked; a card is waited for."""
     plain = torch.Tensor.backward
-    torch.Tensor.backward = _marked("backward", plain, after=synchronise)
+    torch.Tensor.backward = _marked("backward", plain, synchronise)
     try:
         yield
     finally:
