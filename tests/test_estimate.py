@@ -73,8 +73,9 @@ def test_the_briefs_7b_for_a_million():
 def test_the_sentence_that_a_person_would_say():
     made = estimate("50m", n_tokens=5e9, usd_per_gpu_hour=1.10)
     assert made.sentence() == "6.8 h on one A100, $7.5, 2.7 kWh; 6 of these fit in $50."
-    assert made.sentence(budget_usd=7.0).endswith("; not one of these fits in $7.0.")
+    assert made.sentence(budget_usd=7.0).endswith("; not one of these fits in $7.")
     assert made.sentence(budget_usd=10).endswith("; one of these fits in $10.")
+    assert made.sentence(budget_usd=2e6).endswith("of these fit in $2M.")
     eight = estimate("50m", n_tokens=5e9, n_gpus=8, gpu="RTX-4090")
     assert eight.sentence() == "1.6 h on 8 RTX 4090s, 5.8 kWh."
     large = estimate(n_params=70e9, n_tokens=1e9, usd_per_gpu_hour=0)

@@ -17,7 +17,7 @@ from x1lib.economics.wording import bill, dollars, sentence
 from x1lib.shapes import count_params, resolve
 
 HOURS_A_MONTH = 365 * 24 / 12
-CHINCHILLA_TOKENS_PER_PARAM = 20  # Hoffmann et al. 2022, table 3: 20 to 21 over all its sizes
+CHINCHILLA_TOKENS_PER_PARAM = 20  # Hoffmann et al. 2022, table 3: about 20 at every size
 US_KG_CO2E_PER_KWH = 0.385  # national average that Touvron et al. 2023 (LLaMA, table 15) take
 
 

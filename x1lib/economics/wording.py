@@ -36,8 +36,9 @@ def sentence(e, budget_usd: float = 50.0) -> str:
     if e.usd:
         budget = number("budget_usd", budget_usd, low=0).item()
         runs = math.floor(budget / e.usd)
+        said = f"{budget:,g}" if budget < 1e4 else short(budget)
         fit = {0: "not one of these fits", 1: "one of these fits"}
-        text += f"; {fit.get(runs, f'{runs:,} of these fit')} in ${short(budget)}"
+        text += f"; {fit.get(runs, f'{runs:,} of these fit')} in ${said}"
     if e.fits is False:
         text += f"; it needs {e.memory_bytes / 1e9:,.0f} GB a card and does not fit"
     return text + "."
@@ -49,10 +50,10 @@ def bill(e) -> str:
     rows = [
         ("model", f"{short(e.n_params)} parameters, {short(e.n_tokens)} tokens, {e.convention}"),
         ("work", f"{e.flops:.3g} FLOP at MFU {e.mfu:g} on {e.n_gpus:,.0f} x {e.gpu}"),
-        ("time", f"{short(e.hours)} h, {short(e.gpu_hours)} card hours"),
+        ("time", f"{_exact(e.hours)} h, {_exact(e.gpu_hours)} card hours"),
     ]
     if e.billed_gpu_hours > e.gpu_hours:
-        rows.append(("billed", f"{short(e.billed_gpu_hours)} card hours"))
+        rows.append(("billed", f"{_exact(e.billed_gpu_hours)} card hours"))
     if e.kwh is not None:
         rows.append(("energy", f"{short(e.kwh)} kWh at most, {short(e.kg_co2e)} kg CO2e"))
     fits = {None: "", True: ", fits", False: ", DOES NOT FIT"}[e.fits]
@@ -63,6 +64,10 @@ def bill(e) -> str:
         rows.append(("total", f"${e.usd:,.2f}, ${e.usd_per_million_tokens:.3g} a million tokens"))
     rows += [("note", note) for note in e.notes]
     return "\n".join(f"{name + ':':22}{text}" for name, text in rows)
+
+
+def _exact(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.3g}"
 
 
 def _one(e) -> None:
