@@ -56,10 +56,8 @@ notebooks: $(STAMP) ## build and execute every notebook from notebooks/src/
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	@$(VENV)/bin/jupyter lab --notebook-dir=notebooks
 
-mlflow: $(STAMP) ## open mlflow on the runs that `python -m x1lib.tracking.mirror` copied into it
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true \
-	  $(VENV)/bin/mlflow ui --workers 1 --host 127.0.0.1 --backend-store-uri \
-	  $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/experiments/X1-pretraining/mlflow.db}
+mlflow: $(STAMP) ## open mlflow on the runs that were mirrored into it (PORT=5001 for another port)
+	@$(PY) -m x1lib.tracking.ui $(if $(PORT),--port $(PORT))
 
 lint: $(STAMP) ## check style, and that no built notebook differs from its source
 	@$(PY) -m ruff check .

@@ -5,9 +5,11 @@ import json
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from data_folders import write_jsonl
 
 from x1lib import launch
 from x1lib.launch import starting
-from x1lib.tracking import Manifest, Run, mirror, read_metrics
+from x1lib.tracking import Manifest, Run, mirror, read_metrics, ui
 from x1lib.tracking.mirror import Mirror, MirrorError, public_uri, tracking_uri
 from x1lib.train import Config
 
@@ -294,6 +296,74 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path):
     command = [sys.executable, "-m", "x1lib.tracking.mirror", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == "0 metrics sent\n"
+
+
+# mlflow's pages
+
+
+def test_the_pages_say_what_is_missing(client, folder, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(MirrorError, match=r"no run is mirrored in .* yet; make lab00 makes one"):
+        ui.command(tmp_path, 5000)
+    (tmp_path / "mlflow.db").write_bytes(b"")  # as it is while mlflow makes its tables
+    with pytest.raises(MirrorError, match="no run is mirrored"):
+        ui.command(tmp_path, 5000)
+    train(folder, [1])
+    Mirror(folder).sync()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        uri = f"sqlite:///{tmp_path}/mlflow.db"
+        assert uri in ui.command(tmp_path, port)
+        taken.listen()
+        with pytest.raises(MirrorError, match=rf"port {port} is taken; .*PORT={port + 1}"):
+            ui.command(tmp_path, port)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ada:s3cret@mlflow.example.org/x")
+    with pytest.raises(MirrorError, match=r"server: open https://mlflow\.example\.org/x in a"):
+        ui.command(tmp_path, 5000)
+    monkeypatch.setattr(ui.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MirrorError, match="mlflow is not installed"):
+        ui.command(tmp_path, 5000)
+
+
+@pytest.mark.long
+def test_the_pages_are_served_by_two_or_three_processes(folder, tmp_path, monkeypatch, capsys):
+    psutil = pytest.importorskip("psutil", reason="the extra `lab` is not installed")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    train(folder, range(1, 6))
+    Mirror(folder).sync()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "x1lib.tracking.ui", "--runs", str(tmp_path)]
+    with open(tmp_path / "ui.log", "wb") as log:
+        served = subprocess.Popen(
+            [*words, "--port", str(port)], stdout=log, stderr=log, start_new_session=True
+        )
+
+    def answer(path: str) -> bytes | None:
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10).read()
+        except OSError:
+            return None
+
+    try:
+        wait_until(lambda: answer("health") == b"OK" or served.poll() is not None, 120)
+        time.sleep(5)  # whatever else it starts has started by then
+        parent = psutil.Process(served.pid)
+        processes = [parent, *parent.children(recursive=True)]
+        megabytes = sum(process.memory_info().rss for process in processes) / 1e6
+        with capsys.disabled():
+            print(f"\nmlflow: {len(processes)} processes, {megabytes:.0f} MB resident")
+        assert len(processes) <= 3 and megabytes < 1500
+        page, run = answer(""), answer(f"api/2.0/mlflow/runs/get?run_id={run_id(folder)}")
+        assert b"<title>MLflow</title>" in page or b"<html" in page
+        assert json.loads(run)["run"]["info"]["run_name"] == folder.name
+        metrics = {m["key"]: m["value"] for m in json.loads(run)["run"]["data"]["metrics"]}
+        assert metrics["loss"] == 1 / 5
+    finally:
+        os.killpg(served.pid, signal.SIGTERM)
+        served.wait(30)
 
 
 # Beside real runs
