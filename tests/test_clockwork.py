@@ -19,6 +19,9 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def take(self, seconds: float) -> None:
+        self.now += seconds
+
 
 @dataclass
 class Shards:
@@ -45,7 +48,7 @@ class FakeRun:
         self.pace = Pace(self.hours or 1e9, cooldown=0.2, clock=self.clock)
         self.shards, self.shape = Shards(self.sizes), Config(steps=1)
         self.plan = Plan(256, 8, 8, 0.01, 0.01, 0.1, Schedule.of(100, 0, 0.2), reserve_seconds=5.0)
-        self.events = []
+        self.events, self.out, self.log = [], None, print
 
     def event(self, name, **values):
         self.events.append((name, values))
@@ -57,6 +60,9 @@ def timed(monkeypatch):
 
     def use(clock):
         monkeypatch.setattr(clockwork, "time", SimpleNamespace(perf_counter=clock))
+        monkeypatch.setattr(
+            clockwork.tracking, "draw_loss_curve", lambda out, log: clock.take(0.25)
+        )
 
     return use
 
@@ -87,10 +93,10 @@ def test_the_end_is_rehearsed_and_its_reserve_grows_with_a_slow_machine(timed):
     # 2,000 tokens in 0.01 s: 100,000 in half a second; with the rest 1 s, and 5 are kept already
     assert run.plan.reserve_seconds == 5.0 and not run.events
     rehearse_end(run, takes(run, 0.2, looked), takes(run, 3.0))
-    assert run.plan.reserve_seconds == pytest.approx(1.5 * (0.2 * 50 + 3.0))
+    assert run.plan.reserve_seconds == pytest.approx(1.5 * (0.2 * 50 + 3.0 + 0.25))
     assert run.pace.reserve_seconds == run.plan.reserve_seconds
     ((name, values),) = run.events
-    assert name == "reserve" and values["was"] == 5.0 and values["others"] == 3.0
+    assert name == "reserve" and values["was"] == 5.0 and values["others"] == pytest.approx(3.25)
 
 
 def test_without_hours_nothing_is_kept(timed):

@@ -87,12 +87,28 @@ def check_lab00(notebook: nbformat.NotebookNode, folder: Path) -> None:
     assert 5 <= len(lines) <= 60 and lines[-1].startswith("finished:")
     assert not notebook.metadata.get("widgets"), "an Output widget can hang a headless run"
     assert "status: finished" in notebook.cells[-1].outputs[0].text
+    ladder = json.loads((run / "ladder" / "ladder.json").read_text())
+    measured = [rung["mfu"]["median"] for rung in ladder["rungs"] if rung["mfu"]]
+    assert len(measured) >= 2 and all(0 < share < 1 for share in measured)
+    shown = {
+        kind
+        for cell in notebook.cells
+        for out in cell.get("outputs", [])
+        for kind in out.get("data", {})
+    }
+    assert {"application/vnd.plotly.v1+json", "image/png", "text/markdown"} <= shown
 
 
 LABS = {
     # Ends by its tokens; the hours leave a slow machine time, and are few enough to stay eager.
     "lab00": Lab(
-        {"hours": 0.04, "tokens": 60_000, "source": "{folder}/small.jsonl", "out": "{folder}/run"},
+        {
+            "hours": 0.04,
+            "tokens": 60_000,
+            "source": "{folder}/small.jsonl",
+            "out": "{folder}/run",
+            "ladder_minutes": 0.3,
+        },
         check_lab00,
     ),
 }

@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from x1lib.economics import GPUS, flops_per_token
-from x1lib.figures.shown import Dragged, Picture
+from x1lib.figures.shown import TWIN_DPI, Dragged, Picture
 
 MFUS = tuple(share / 100 for share in range(10, 65, 5))
 TOKENS = np.geomspace(5e8, 5e10, 11)
+TICKS = ([1e9, 5e9, 1e10, 5e10], ["1B", "5B", "10B", "50B"], [1, 3, 10, 30, 100, 300])
 COLORS = ("#0072B2", "#D55E00")  # Okabe and Ito's blue and vermilion: told apart by everyone
 
 
@@ -47,6 +48,7 @@ def plans(days: list[Day], mfu: float, seq_len: int, gpu: str, usd_per_hour: flo
                 x=TOKENS.tolist(),
                 y=[round(h, 3) for h in _hours(shape, TOKENS, share, seq_len, gpu)],
                 name=shape,
+                mode="lines",
                 line_color=color,
                 visible=i == first,
                 hovertemplate="%{x:.3s} tokens: %{y:.1f} h",
@@ -58,32 +60,40 @@ def plans(days: list[Day], mfu: float, seq_len: int, gpu: str, usd_per_hour: flo
             text=_labels(days, hours, usd_per_hour),
             mode="markers+text",
             textposition=[_beside(day, shapes) for day in days],
+            textfont_size=11,
             marker={"color": "black", "size": 9},
             name="plans",
             visible=i == first,
             hoverinfo="text",
         )
-    each = len(shapes) + 1
+    each, ends = len(shapes) + 1, TOKENS[[0, -1]].tolist()
     sliders = [
         {
             "method": "update",
             "label": f"{share:.0%}",
             "args": [
-                {"visible": [j // each == i for j in range(each * len(MFUS))]},
+                {"visible": [j // each == i for j in range(each * len(MFUS))] + [True]},
                 {"title.text": _title(days, share, seq_len, gpu)},
             ],
         }
         for i, share in enumerate(MFUS)
     ]
-    figure.add_hline(y=24, line_dash="dash", annotation_text="24 h")
+    # Not add_hline, which takes 24 on a log axis for 10 to the 24th.
+    figure.add_scatter(x=ends, y=[24, 24], mode="lines", line={"color": "gray", "dash": "dash"},
+                       name="24 h", hoverinfo="skip")  # fmt: skip
     figure.update_layout(
         template="simple_white",
         title={"text": _title(days, mfu, seq_len, gpu), "font_size": 14},
-        sliders=[{"active": first, "currentvalue": {"prefix": "MFU "}, "steps": sliders}],
-        height=480,
+        sliders=[{"active": first, "currentvalue": {"prefix": "MFU "}, "steps": sliders,
+                  "pad": {"t": 60}}],
+        legend={"x": 0.01, "y": 0.99},
+        margin={"l": 60, "r": 150, "t": 50, "b": 40},
+        height=520,
+    )  # fmt: skip
+    figure.update_xaxes(
+        type="log", title="training tokens", range=[8.6, 10.8], tickvals=TICKS[0], ticktext=TICKS[1]
     )
-    figure.update_xaxes(type="log", title="training tokens")
-    figure.update_yaxes(type="log", title="hours")
+    figure.update_yaxes(type="log", title="hours", tickvals=TICKS[2], range=[-0.5, 2.8])
     return Dragged(figure, _twin(days, shapes, mfu, seq_len, gpu, usd_per_hour))
 
 
@@ -118,9 +128,10 @@ def _twin(days, shapes, mfu: float, seq_len: int, gpu: str, usd_per_hour: float)
     axes.axhline(24, color="0.4", lw=1, ls="--")
     axes.annotate("24 h", (TOKENS[0], 24), (0, 4), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", yscale="log", xlabel="training tokens", ylabel="hours")
-    axes.set_xticks([1e9, 5e9, 1e10, 5e10], ["1B", "5B", "10B", "50B"])
-    axes.set_yticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"])
+    axes.set_xticks(*TICKS[:2])
+    axes.set_yticks(TICKS[2], map(str, TICKS[2]))
     axes.set_title(_title(days, mfu, seq_len, gpu), loc="left", fontsize=10)
     axes.legend(frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    return Picture(figure, f"{_title(days, mfu, seq_len, gpu)}: {'; '.join(labels)}.")
+    words = f"{_title(days, mfu, seq_len, gpu)}: {'; '.join(labels)}."
+    return Picture(figure, words, dpi=TWIN_DPI)

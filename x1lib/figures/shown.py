@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 DPI = 120
+TWIN_DPI = 90  # JupyterLab shows a twin pixel by pixel, until the mouse enters it
 COLORS = 128  # of a picture's palette
 SCREEN_DPI = 96  # a figure of 8 inches is shown 768 pixels wide, with more in store for zooming
 
@@ -16,8 +17,8 @@ SCREEN_DPI = 96  # a figure of 8 inches is shown 768 pixels wide, with more in s
 class Picture:
     """A matplotlib figure as PNG, with words for whoever cannot see it."""
 
-    def __init__(self, figure, words: str) -> None:
-        self.png, self.words = _small_png(figure), words
+    def __init__(self, figure, words: str, dpi: int = DPI) -> None:
+        self.png, self.words = _small_png(figure, dpi), words
         self.width = round(figure.get_figwidth() * SCREEN_DPI)
 
     def __repr__(self) -> str:
@@ -29,12 +30,12 @@ class Picture:
         return data, {"image/png": {"width": self.width}}
 
 
-def _small_png(figure) -> bytes:
+def _small_png(figure, dpi: int) -> bytes:
     """A figure's PNG with a palette of its own: a third of the bytes, and lines look the same."""
     from PIL import Image  # comes with matplotlib
 
     drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(drawn, format="png", dpi=dpi, metadata={"Software": None})
     image = Image.open(drawn).convert("RGB")
     image = image.quantize(COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     image.save(small, format="png", optimize=True)
@@ -44,8 +45,8 @@ def _small_png(figure) -> bytes:
 class Dragged:
     """A plotly figure to drag, and its static twin for wherever nothing can be dragged.
 
-    figure: a plotly Figure. twin: the same at one setting; code hosts, phones and printed pages
-    show it in the figure's place.
+    figure: a plotly Figure. twin: the same at one setting, drawn with TWIN_DPI; code hosts, phones
+    and printed pages show it in the figure's place, and JupyterLab until the mouse enters it.
     """
 
     def __init__(self, figure, twin: Picture) -> None:

@@ -255,7 +255,7 @@ def peak_flops(machine: Machine, trials: int = 20) -> tuple[float, str]:
     square matrix products in the run's dtype on this machine, and it says so.
     """
     card = gpu_by_driver_name(machine.device_name) if machine.device == "cuda" else None
-    if card and machine.dtype == "bfloat16":
+    if card and card.bf16_flops_per_sec and machine.dtype == "bfloat16":
         return card.bf16_flops_per_sec, f"{card.name}: {card.source}"
     n = 8192 if machine.device == "cuda" else 1024
     a = torch.randn(n, n, dtype=machine.torch_dtype, device=machine.device)
