@@ -17,11 +17,11 @@ from x1lib.economics import flops_per_token
 from x1lib.figures import Picture
 from x1lib.figures import ladder as figures
 from x1lib.ladder import LadderError, Settings, WrongRung, accounting, lay_out, measuring
-from x1lib.ladder.__main__ import from_command_line, main
+from x1lib.ladder.__main__ import main
 from x1lib.ladder.bench import Bench, Climber
 from x1lib.ladder.rungs import MEASURED, NAMES, NOT_MEASURED, Agreement, Models, Rung
 from x1lib.runtime import Machine
-from x1lib.settings import ConfigError
+from x1lib.settings import ConfigError, from_command_line
 from x1lib.shapes import Shape
 from x1lib.train import GPT, Config, gradients
 
@@ -375,7 +375,8 @@ def test_help_names_every_setting_and_rung():
 
 
 def test_flags_and_settings_are_the_same():
-    found = from_command_line(["--out=x", "--shape=1x64", "--no-deterministic", "--minutes=2"])
+    flags = ["--out=x", "--shape=1x64", "--no-deterministic", "--minutes=2"]
+    found = from_command_line(Settings, flags, "")
     assert found == Settings(out="x", shape="1x64", deterministic=False, minutes=2.0)
     with pytest.raises(ConfigError, match="seq_len is -1"):
         Settings(out="x", seq_len=-1)

@@ -103,13 +103,15 @@ def _whole(text: str) -> int:
 _whole.__name__ = "whole number"  # argparse prints it: "invalid whole number value"
 
 
-def from_command_line(cls: type[C], argv: Sequence[str], description: str) -> C:
-    """Parse --flags made of the fields of `cls`, with dashes or underscores.
+def from_command_line(
+    cls: type[C], argv: Sequence[str], description: str, module: str = "x1lib.train"
+) -> C:
+    """Parse --flags made of the fields of `cls`, for `python -m module`.
 
     Raises ConfigError with one line for an unknown flag or an impossible value.
     """
     parser = _Parser(
-        prog="python -m x1lib.train",
+        prog=f"python -m {module}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
