@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -10,11 +11,14 @@ import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from data_folders import write_jsonl
 
 from x1lib import settings, tracking
+from x1lib.runtime import hardware
 from x1lib.tracking import mirror, secrets
 from x1lib.tracking.manifest import checking
 from x1lib.tracking.manifest.checking import ManifestError, manifest_faults
@@ -355,3 +359,65 @@ def test_a_run_under_way_and_a_failed_one_are_as_the_schema_says(values):
     assert manifest_faults(running) == []
     assert manifest_faults(running | {"status": "failed", "reason": "NoMemoryError: none"}) == []
     assert manifest_faults(running | {"status": "finished"})
+
+
+# Hardware
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="Linux says it in /proc")
+def test_hardware_is_this_machine():
+    found = hardware.hardware()
+    assert found["logical_cores"] == os.cpu_count() and found["cpu"]
+    assert 0 < found["usable_cores"] <= found["logical_cores"]
+    total = int(re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text())[1])
+    assert abs(found["memory_bytes"] - 1024 * total) < 2**20
+
+
+@pytest.mark.parametrize(
+    ("quota", "limit", "cores", "memory"),
+    [
+        ("max 100000", "max", 4, None),
+        ("150000 100000", "8589934592", 1.5, 2**33),
+        ("800000 100000", "max", 4, None),  # more than there are
+        (None, None, 4, None),  # no control groups
+    ],
+)
+def test_a_container_says_what_it_allows(monkeypatch, tmp_path, quota, limit, cores, memory):
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
+    if quota:
+        (tmp_path / "cpu.max").write_text(quota + "\n")
+        (tmp_path / "memory.max").write_text(limit + "\n")
+    found = hardware.hardware()
+    assert (found["usable_cores"], found["memory_limit_bytes"]) == (cores, memory)
+
+
+@pytest.mark.parametrize(
+    ("answer", "driver", "mig"),
+    [
+        ("echo '570.86.15, Disabled'", "570.86.15", False),
+        ("echo '570.86.15, Enabled'; echo '570.86.15, Enabled'", "570.86.15", True),
+        ("echo '535.104.05, [N/A]'", "535.104.05", None),
+        ("exit 9", None, None),
+        (None, None, None),
+    ],
+)
+def test_a_card_is_described_as_the_schema_says(values, monkeypatch, tmp_path, answer, driver, mig):
+    """The driver's tool and torch's answers are stand-ins: no card is needed."""
+    if answer:
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text(f"#!/bin/sh\n{answer}\n")
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    card = SimpleNamespace(name="NVIDIA H100", total_memory=85_017_493_504, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    found = hardware.hardware()
+    assert found["gpu"] == {
+        "name": "NVIDIA H100", "count": 2, "memory_bytes": 85_017_493_504,
+        "compute_capability": "9.0", "cuda": "13.0", "driver": driver, "mig": mig,
+    }  # fmt: skip
+    assert manifest_faults(values | {"hardware": found}) == []

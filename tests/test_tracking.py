@@ -353,7 +353,7 @@ def write_run(
     values = {
         "status": status, "shape": {"name": "tiny", "vocab_size": 4096}, "n_params": {"body": 8e5},
         "machine": {"device_name": "a CPU"}, "mfu": None, "wall_clock_seconds": None,
-        "val_loss": None, "bits_per_byte": None, **manifest,
+        "val_loss": None, "bits_per_byte": None, "data": {"source": "a text"}, **manifest,
     }  # fmt: skip
     Manifest(folder).update(**values)
 
@@ -373,7 +373,7 @@ def test_the_curve_says_what_it_shows(tmp_path):
     write_run(tmp_path, 1000, val_loss=3.0, bits_per_byte=1.5, wall_clock_seconds=3725.0, mfu=0.4)
     axes = drawn(tmp_path)
     assert axes.get_title("left").splitlines() == [
-        "tiny (0.8M body parameters) · 1 million tokens · 1:02:05 h",
+        "tiny (0.8M body parameters) · 1 million tokens of a text · 1:02:05 h",
         "held-out 3.000 nats/token, 1.500 bits/byte · a CPU · MFU 40.0%",
     ]
     assert axes.get_xlabel() == "training tokens [millions]"

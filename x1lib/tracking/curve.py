@@ -73,7 +73,9 @@ def plot_loss(axes, folder: Path) -> None:
     _bits_axis(axes, [e for e in run.evals if e["name"] == "documents"])
     axes.set_title(_title(manifest, run), loc="left", fontsize=11, pad=18)
     corner = "best" if few else "upper right"  # the loss falls; "best" is slow on many points
-    axes.legend(fontsize=10, loc=corner, edgecolor="none", framealpha=0.8)
+    # A ground behind the words only where a restart's line could run through them.
+    ground = 0.85 if any(line["event"] == "resume" for line in run.events) else 0.0
+    axes.legend(fontsize=10, loc=corner, edgecolor="none", framealpha=ground)
     if not len(tokens) and not run.evals:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no step yet", transform=axes.transAxes, ha="center", fontsize=11)
@@ -209,9 +211,11 @@ def _title(manifest: dict, run: Columns) -> str:
         (line.get("elapsed_seconds") or 0.0 for line in [*run.evals, *run.events]), default=0.0
     )
     body = manifest["n_params"]["body"] / 1e6
+    source = manifest.get("data", {}).get("source")
+    amount = [f"{n_tokens / unit:,.4g}", name.removesuffix("s"), "tokens"]
     what = [
         f"{manifest['shape']['name']} ({body:,.1f}M body parameters)",
-        " ".join([f"{n_tokens / unit:,.4g}", *filter(None, [name.removesuffix("s")]), "tokens"]),
+        " ".join(filter(None, [*amount, source and f"of {source}"])),
         f"{clock(seconds)} h",
     ]
     result = [manifest["machine"]["device_name"]]

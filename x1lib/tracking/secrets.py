@@ -50,7 +50,10 @@ def scrubbed(log: Callable[[str], object]) -> Callable[[str], object]:
 
 def scrub_output() -> None:
     """From now on whatever Python prints in this process, errors too, is printed scrubbed."""
-    sys.stdout, sys.stderr = _Scrubbed(sys.stdout), _Scrubbed(sys.stderr)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, _Scrubbed):
+            setattr(sys, name, _Scrubbed(stream))
 
 
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
