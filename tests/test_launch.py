@@ -150,6 +150,24 @@ def test_a_killed_trainer_is_noticed_within_seconds_and_resumed(config):
     assert events(settings_).count("resume") == 1 and complete(settings_)
 
 
+def test_a_trainer_that_hangs_is_told(config, monkeypatch):
+    monkeypatch.setattr(following, "SILENT_SECONDS", 4.0)  # two beats
+    settings_, said = config(steps=150), []
+    run = launch.start(settings_, log=lambda line: None)
+    wait_for_step(settings_, 5)
+
+    def hear(line: str) -> None:
+        said.append(line)
+        if line.startswith("no sign of life"):
+            os.kill(run.pid, signal.SIGCONT)
+
+    os.kill(run.pid, signal.SIGSTOP)
+    assert launch.follow(run, log=hear)["status"] == "finished"
+    signs = [line for line in said if "sign" in line]
+    assert f"process {run.pid} " in signs[0] and "again" in signs[1] and len(signs) == 2
+    assert complete(settings_)
+
+
 def test_a_run_that_somebody_else_started_and_that_dies_is_noticed(config):
     settings_ = config(steps=2000)
     first = follower(settings_)

@@ -120,6 +120,18 @@ def test_every_lab_has_a_row_here():
     assert labs <= LABS.keys(), "say how the test runs the new lab and what it must leave"
 
 
+def checked(notebook: nbformat.NotebookNode) -> list[str]:
+    """What the cells say whose outputs must hold, whatever the run: its text, tables and code."""
+    outputs = [
+        output.get("text", output.get("data", {}).get("text/plain"))
+        for cell in notebook.cells
+        if "nbval-check-output" in cell.metadata.get("tags", [])
+        for output in cell.outputs
+    ]
+    assert outputs, "no output of this notebook is checked"
+    return outputs
+
+
 @pytest.mark.parametrize("name", LABS)
 def test_a_lab_runs_and_leaves_its_files(name, tmp_path, monkeypatch):
     if name not in build_notebooks.sources():
@@ -136,6 +148,7 @@ def test_a_lab_runs_and_leaves_its_files(name, tmp_path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     assert all(cell.execution_count for cell in code), "a cell was not reached"
+    assert checked(notebook) == checked(nbformat.read(BUILT[name], as_version=4))
     lab.check(notebook, tmp_path)
 
 

@@ -54,7 +54,7 @@ seq_len = 0  # tokens a sequence; 0: by the size of the model
 seed = 0  # of initialisation and data order
 out = ""  # folder of the run; empty: under experiments/X1-pretraining
 usd_per_hour = 0.0  # price of this machine [US dollars an hour]
-ladder_minutes = 1.0  # time for the speed measurements after the run [minutes]; 0: none
+ladder_minutes = 1.5  # time for the speed measurements after the run [minutes]; 0: none
 
 # %% [markdown]
 # A misspelt name or an impossible value ends the notebook here, before anything starts. If the folder holds a finished run with other settings, that one is moved aside and kept.
@@ -63,7 +63,7 @@ ladder_minutes = 1.0  # time for the speed measurements after the run [minutes];
 config = launch.configure(
     globals(),
     trainer="hours tokens shape source tokenizer seq_len seed out",
-    own={"usd_per_hour": 0.0, "ladder_minutes": 1.0},
+    own={"usd_per_hour": 0.0, "ladder_minutes": 1.5},
 )
 folder = launch.make_room(config)
 print(f"{config.shape} on {config.source} for at most {config.hours:g} h,")
@@ -79,7 +79,7 @@ if config.source == "embedded" and config.hours > 1:
 #
 # Predict before you look; that is where one learns. One anchor: a network that knows nothing spreads its probability evenly over the vocabulary, so every token costs it the logarithm of the vocabulary's size.
 
-# %%
+# %% tags=["nbval-check-output"]
 words = load_tokenizer(opening.tokenizer_name(config))
 size = resolve(config, words.vocab_size)
 n = count_params(size)
@@ -113,7 +113,7 @@ print(predicted)
 #
 # A token that is trained on passes forward once and backward at about twice the price. Each weight of a matrix product then costs 2 + 4 = 6 operations a token. Attention adds 12 × layers × width of the heads × sequence length. The output head counts, since it is a product; the embedding lookup does not. This is the convention of the PaLM paper, and we keep to it.
 
-# %%
+# %% tags=["nbval-check-output"]
 heads_width = size.n_heads * size.head_dim
 attention = 12 * size.n_layers * heads_width * config.window
 flops_per_token = 6 * n.matmul + attention
@@ -162,19 +162,19 @@ print("predicts", repr(tok.decode(targets[0, :24])))
 #
 # **Attention** lets each position look back. Queries and keys are normalised (QK-norm), then rotated by their position, then compared. There are fewer key/value heads than query heads; they are shared.
 
-# %%
+# %% tags=["nbval-check-output"]
 Code(train.Attention, train.rotate)
 
 # %% [markdown]
 # **A block** adds two corrections to the running sum of vectors `x`, the residual stream: what attention found, then what the MLP made of it. Each reads a normalised copy and adds to the original, so that gradients have a straight way back.
 
-# %%
+# %% tags=["nbval-check-output"]
 Code(train.MLP, train.Block)
 
 # %% [markdown]
 # **The model** looks the tokens up, lets the blocks add to them, and compares the result with every row of the same table. Look for three things: the products run in the short `dtype`, logits and softmax in float32, and the padded rows of the vocabulary are cut off before the softmax.
 
-# %%
+# %% tags=["nbval-check-output"]
 Code(train.GPT.forward)
 
 # %% [markdown]
@@ -193,7 +193,7 @@ assert math.isclose(loss, ignorance, rel_tol=0.05)
 # %% [markdown]
 # **Gradients.** A batch too large for memory goes through in parts, and each part counts by its share. The loss that is logged is the mean over all of them, and the norm is the one before clipping. `differentiate` in the file only fetches the batch and calls this.
 
-# %%
+# %% tags=["nbval-check-output"]
 Code(train.gradients)
 
 # %%
@@ -208,19 +208,19 @@ assert np.allclose(whole, parts, rtol=1e-4)
 # %% [markdown]
 # **The optimiser** is AdamW in two groups. Only the matrices inside the blocks are pulled towards zero; the table of tokens and the norms are not.
 
-# %%
+# %% tags=["nbval-check-output"]
 Code(train.make_optimizer, train.update)
 
 # %% [markdown]
 # **The learning rate** is a peak times a multiplier that depends on the step alone: it warms up, stays constant, then cools down to zero. Most of the last drop in loss comes in that cooldown. Look for it in the curve.
 
-# %%
+# %% tags=["nbval-check-output"]
 Code(Schedule.multiplier)
 
 # %% [markdown]
 # **The loop** is all that is left. A signal may arrive at any moment, so weights, counters and records change together or not at all. `review_pace` is the word with the clock: where the machine slows down, the cooldown starts earlier, and the run still ends inside its hours.
 
-# %%
+# %% tags=["nbval-check-output"]
 Code(train.loop)
 
 # %% [markdown]
@@ -442,7 +442,7 @@ ladder_figures.trace(folder / "ladder") if ladder_minutes else None
 #
 # The same arithmetic says what this notebook would do in 24 hours on one rented A100. Nothing here is measured: the MFU is an assumption, 0.45, and the price, 1.10 US dollars an hour, is the one this course was planned with. Put your own.
 
-# %%
+# %% tags=["nbval-check-output"]
 gpu, assumed_mfu, window, usd = "A100-80GB-SXM", 0.45, 1024, 1.10
 useful_flops_per_sec = assumed_mfu * economics.GPUS[gpu].bf16_flops_per_sec
 seconds_per_token = economics.flops_per_token("50m", window) / useful_flops_per_sec
@@ -456,7 +456,7 @@ assert math.isclose(hours_5b, 6.1, rel_tol=0.01)
 # %% [markdown]
 # Half of the work is missing from 6ND, because a name is no count: `50m` leaves out the output head and attention. Here are the three plans that can honestly be made for one card and one day.
 
-# %%
+# %% tags=["nbval-check-output"]
 plans = [
     day.Day("50m, 5B tokens", "50m", 5e9),
     day.Day(f"50m, {day_tokens / 1e9:.1f}B tokens", "50m", day_tokens),
@@ -509,7 +509,7 @@ for name, result in manifest["heldout"].items():
 #
 # **●○○, 5 minutes.** The `50m` model spends part of its FLOPs outside its body: in the output head and in attention. Which share of all of them, at a window of 1,024?
 
-# %%
+# %% tags=["nbval-check-output"]
 share_beyond_body = None  # 0 to 1
 
 truth = 1 - 6 * count_params("50m").body / economics.flops_per_token("50m", 1024)
@@ -524,7 +524,7 @@ check.answer(share_beyond_body, truth, hint="palm counts all of them, kaplan the
 #
 # **●●○, 10 minutes.** How long must a window be for attention to cost this run's model as much as all its other products together? In tokens.
 
-# %%
+# %% tags=["nbval-check-output"]
 window_of_equal_cost = None  # tokens
 
 truth = 6 * n.matmul / (12 * size.n_layers * heads_width)

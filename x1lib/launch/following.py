@@ -15,10 +15,12 @@ from pathlib import Path
 from x1lib import checkpoint
 from x1lib.launch.places import LOG, PROGRESS, manifest, shown
 from x1lib.launch.starting import Launched, LaunchError, RunFailed, why
+from x1lib.tracking.heartbeat import last_beat
 
 PROGRESS_LINES = 28  # of one run, however long it is, besides a few early ones
 SECONDS_BETWEEN_LINES = 4.0
 POLL_SECONDS = 0.5
+SILENT_SECONDS = 60.0  # without a heartbeat, which comes every two: it hangs, or is suspended
 DRAWING_SHARE = 0.02  # of the wall-clock, at most: the trainer needs the cores
 
 _HELDOUT = re.compile(r"^step [\d,]+ \| held-out (\w+): .*?([\d.]+) bits/byte")
@@ -55,6 +57,7 @@ def stop(run: Launched, timeout_seconds: float = 120.0, log=print) -> None:
         log(f"no trainer is at work in {shown(run.folder)}")
         return
     os.kill(run.pid, signal.SIGTERM)
+    os.kill(run.pid, signal.SIGCONT)  # a suspended process hears nothing else
     until = time.monotonic() + timeout_seconds
     while run.alive:
         if time.monotonic() > until:
@@ -103,7 +106,7 @@ class _Thinner:
 
 def _tail(run: Launched, picture: _Picture) -> Iterator[str]:
     """Whole lines that a run adds to its log, until its trainer is gone; draws between them."""
-    at = run.log_bytes
+    at, silence = run.log_bytes, _Silence(run)
     while run.pid is not None:
         alive = run.alive  # before reading, so that the last lines are not missed
         with contextlib.suppress(FileNotFoundError), open(run.folder / LOG, "rb") as file:
@@ -115,8 +118,29 @@ def _tail(run: Launched, picture: _Picture) -> Iterator[str]:
                 yield shown(line)
         if not alive:
             return
+        yield from silence.lines()
         picture.show_if_due()
         time.sleep(POLL_SECONDS)
+
+
+class _Silence:
+    """Says once when a trainer's heart has stopped beating, and once when it beats again."""
+
+    def __init__(self, run: Launched) -> None:
+        self.run, self.beat, self.since, self.said = run, None, time.monotonic(), False
+
+    def lines(self) -> Iterator[str]:
+        now, beat = time.monotonic(), last_beat(self.run.folder).get("time")
+        if beat is None or beat != self.beat:
+            if self.said:
+                yield "the trainer gives signs of life again"
+            self.beat, self.since, self.said = beat, now, False
+        elif now - self.since > SILENT_SECONDS and not self.said:
+            self.said = True
+            yield (
+                f"no sign of life from process {self.run.pid} for {SILENT_SECONDS:.0f} s: it hangs"
+                " or is suspended; launch.stop(run) or `make stop` ends it, and a new start resumes"
+            )
 
 
 class _Picture:
