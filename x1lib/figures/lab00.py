@@ -11,7 +11,6 @@ from x1lib import tracking
 from x1lib.figures.shown import Picture
 
 LABELS = {"documents": "held-out documents", "source": "held-out book"}
-COLORS = {"documents": "C1", "source": "C2"}
 
 
 def evaluations(folder: Path, name: str) -> list[dict]:
@@ -24,29 +23,14 @@ def evaluations(folder: Path, name: str) -> list[dict]:
 
 
 def live(folder: Path) -> Picture:
-    """The loss so far of a run under way."""
-    folder = Path(folder)
-    lines = tracking.read_metrics(folder) if (folder / "metrics.jsonl").exists() else []
-    steps = [line for line in lines if line["kind"] == "step"]
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    axes = figure.subplots()
-    tokens = [line["tokens"] / 1e6 for line in steps]
-    axes.plot(tokens, [line["loss"] for line in steps], color="0.7", lw=0.8, label="train")
-    for name, label in LABELS.items():
-        evals = [line for line in lines if line["kind"] == "eval" and line["name"] == name]
-        if evals:
-            x, y = [line["tokens"] / 1e6 for line in evals], [line["loss"] for line in evals]
-            axes.plot(x, y, "o-", color=COLORS[name], ms=3.5, lw=1, label=label)
+    """The loss so far of a run under way; each look reads only what is new."""
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    tracking.plot_loss(figure.subplots(), Path(folder))
+    run = tracking.columns_of(folder)
     words = "waiting for the first step"
-    if steps:
-        last = steps[-1]
-        words = (
-            f"step {last['step']:,}: loss {last['loss']:.3f} nats/token after"
-            f" {last['tokens'] / 1e6:.2f}M tokens, {last['elapsed_seconds']:.0f} s"
-        )
-    axes.set_title(words, loc="left", fontsize=10)
-    axes.set(xlabel="training tokens [millions]", ylabel="loss [nats per token]")
-    _plain(axes)
+    if len(run.step):
+        loss, tokens = run.loss[-1], run.tokens[-1] / 1e6
+        words = f"step {run.step[-1]:,}: loss {loss:.3f} nats/token after {tokens:.2f}M tokens"
     return Picture(figure, f"Loss so far: {words}")
 
 
@@ -56,14 +40,14 @@ def curve(folder: Path) -> Picture:
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     tracking.plot_loss(top, Path(folder))
     top.set_xlabel("")
-    steps = tracking.read_metrics(folder, "step")
-    bottom.plot([s["tokens"] / 1e6 for s in steps], [s["lr"] for s in steps], color="C0", lw=1.4)
-    bottom.set(xlabel="training tokens [millions]", ylabel="learning rate", ylim=(0, None))
+    run = tracking.columns_of(folder)
+    unit, label = tracking.token_unit(run)
+    bottom.plot([n / unit for n in run.tokens], run.lr, color="#0072B2", lw=1.4)
+    bottom.set(xlabel=label, ylabel="learning rate", ylim=(0, None))
     bottom.spines[["top", "right"]].set_visible(False)
-    first, last = steps[0], steps[-1]
     return Picture(
         figure,
-        f"Loss from {first['loss']:.2f} to {last['loss']:.2f} nats/token over {last['step']:,}"
+        f"Loss from {run.loss[0]:.2f} to {run.loss[-1]:.2f} nats/token over {run.step[-1]:,}"
         " steps, with the held-out losses; the learning rate warms up, stays, and cools down.",
     )
 

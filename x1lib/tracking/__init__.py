@@ -1,7 +1,7 @@
 """What a run writes about itself: metrics.jsonl is the truth, the rest is made from it."""
 
 from x1lib.tracking.columns import Columns, columns_of
-from x1lib.tracking.curve import draw_loss_curve, plot_loss
+from x1lib.tracking.curve import draw_loss_curve, plot_loss, token_unit
 from x1lib.tracking.manifest import (
     MANIFEST_FORMAT,
     Manifest,
@@ -46,6 +46,7 @@ __all__ = [
     "scrub_output",
     "scrubbed",
     "sha256_of",
+    "token_unit",
     "used_seconds",
     "utc_now",
     "versions",

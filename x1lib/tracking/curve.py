@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from x1lib.tracking.columns import PHASES, Columns
+from x1lib.tracking.columns import PHASES, Columns, columns_of
 from x1lib.tracking.manifest import MANIFEST
 from x1lib.tracking.progress import clock
 
@@ -52,9 +52,9 @@ def draw_loss_curve(folder: Path, log=print) -> Path | None:
 
 def plot_loss(axes, folder: Path) -> None:
     """The curve of a run folder, under way or done, on matplotlib axes."""
-    run, manifest = Columns(folder).update(), _manifest(folder)
+    run, manifest = columns_of(folder), _manifest(folder)
     tokens, loss = np.asarray(run.tokens, float), np.asarray(run.loss)
-    unit, name = _unit(max([*tokens[-1:], *(e["tokens"] for e in run.evals)], default=0.0))
+    unit, label = token_unit(run)
     x = tokens / unit
     few = {"marker": "."} if len(loss) < FEW_STEPS else {}
     axes.plot(*_thinned(x, loss), **few, color=GREY, lw=0.6, alpha=0.8, label="training, each step")
@@ -64,7 +64,7 @@ def plot_loss(axes, folder: Path) -> None:
         evals = [e for e in run.evals if e["name"] == key]
         _heldout(axes, evals, unit, manifest.get("status") == "finished", *style)
     _restarts(axes, run, unit)
-    axes.set_xlabel(f"training tokens [{name}]" if name else "training tokens", fontsize=11)
+    axes.set_xlabel(label, fontsize=11)
     axes.set_ylabel("loss [nats per token]", fontsize=11)
     axes.tick_params(labelsize=10)
     axes.spines[["top", "right"]].set_visible(False)
@@ -84,6 +84,12 @@ def plot_loss(axes, folder: Path) -> None:
 def _manifest(folder: Path) -> dict:
     path = Path(folder) / MANIFEST
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+def token_unit(run: Columns) -> tuple[float, str]:
+    """Tokens in one unit of a run's horizontal axis, and that axis's label."""
+    size, name = _unit(max([*run.tokens[-1:], *(e["tokens"] for e in run.evals)], default=0.0))
+    return size, f"training tokens [{name}]" if name else "training tokens"
 
 
 def _unit(tokens: float) -> tuple[float, str]:
