@@ -1,0 +1,32 @@
+"""The money: a plan is admitted, reserved, metered, stopped at the cap, and settled in one ledger.
+
+A guard at launch cannot stop a hang or a restart, so three hold the cap together: `BudgetGuard`
+before a run, `Purse` inside it, and `x1lib.watchdog` outside it. All write one `Ledger`.
+"""
+
+from x1lib.budget_guard.account import LedgerFormatError
+from x1lib.budget_guard.guard import MARGIN, Admission, BudgetGuard, Plan, PlanError
+from x1lib.budget_guard.journal import LedgerBusy, LedgerDamaged, LedgerError, LedgerNotWritable
+from x1lib.budget_guard.ledger import BudgetRefused, CapTooSmall, Ledger
+from x1lib.budget_guard.machine import Machine, this_machine
+from x1lib.budget_guard.purse import Forecast, Purse
+
+__all__ = [
+    "MARGIN",
+    "Admission",
+    "BudgetGuard",
+    "BudgetRefused",
+    "CapTooSmall",
+    "Forecast",
+    "Ledger",
+    "LedgerBusy",
+    "LedgerDamaged",
+    "LedgerError",
+    "LedgerFormatError",
+    "LedgerNotWritable",
+    "Machine",
+    "Plan",
+    "PlanError",
+    "Purse",
+    "this_machine",
+]
