@@ -250,6 +250,21 @@ def test_it_notices_the_end_while_it_sleeps(client, folder, at_work, monkeypatch
     assert time.monotonic() - begun < 5
 
 
+def test_a_trainer_that_starts_as_the_mirror_ends_is_not_left_alone(folder, at_work, monkeypatch):
+    """Who started it saw the mirror's lock held, and so started none."""
+    rounds = []
+
+    def end_once_too_early(*arguments):
+        rounds.append(mirror.at_work(folder))
+        if len(rounds) == 2:
+            at_work.kill()
+            at_work.wait()
+
+    monkeypatch.setattr(mirror, "_follow", end_once_too_early)
+    mirror.follow(folder)
+    assert rounds == [True, True] and not mirror.at_work(folder)
+
+
 def test_the_holder_of_another_host_is_judged_by_the_lock(folder):
     (folder / "lock").write_text(json.dumps({"pid": 2**30, "host": "another"}))
     assert not mirror.is_training(folder)
