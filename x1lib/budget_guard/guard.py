@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 
@@ -104,7 +105,7 @@ class BudgetGuard:
         only fixed costs can be refused.
         """
         ledger = self.ledger
-        with ledger.journal.locked():
+        with ledger.journal.locked() if run_id else contextlib.nullcontext():
             unbilled = 0.0
             if self.machine:
                 unbilled = ledger.unbilled_usd(self.machine, self.usd_per_hour, self.billed_since)
@@ -117,7 +118,8 @@ class BudgetGuard:
                 fits = plan.fits_hours(available + billed, self.usd_per_hour)
                 raise self._refused(plan, text, to_come, available, break_even, fits)
             reservation = ledger.reservation_of(run_id) if run_id else None
-            if run_id and (reservation is None or to_come > ledger.remaining(reservation)):
+            aside = ledger.remaining(reservation) if reservation else -1.0
+            if run_id and to_come > aside + CENT_FRACTION:
                 ledger.set_aside(to_come, plan.label, run_id)
                 reservation = ledger.reservation_of(run_id)
         text += f"; {available - to_come:.2f} are left; break-even at {break_even:.3f} an hour"

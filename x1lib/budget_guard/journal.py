@@ -61,11 +61,15 @@ class Journal:
         """Read what was added since the last time; cheap where nothing was."""
         try:
             size = os.stat(self.path).st_size
+            if size > self._at:
+                with open(self.path, "rb") as file:
+                    file.seek(self._at)
+                    lines = file.read().split(b"\n")[:-1]  # the last part has no line end yet
         except FileNotFoundError:
             size = 0
         except OSError as error:
             raise LedgerError(
-                f"{self.path} cannot be read ({error.strerror}); make it readable"
+                f"{self.path} cannot be read ({error.strerror}); give a file that can be"
             ) from error
         if size < self._at:
             raise LedgerDamaged(
@@ -74,9 +78,6 @@ class Journal:
             )
         if size == self._at:
             return
-        with open(self.path, "rb") as file:
-            file.seek(self._at)
-            lines = file.read().split(b"\n")[:-1]  # the last part has no line end yet
         for line in lines:
             if not line.endswith(TORN):
                 self._apply(self._checked(line))

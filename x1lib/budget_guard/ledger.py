@@ -157,9 +157,9 @@ class Ledger(Account):
         """
         price = amount(usd_per_hour, "usd_per_hour")
         with self.journal.locked():
-            since, until = self._start(machine, billed_since)
             for lost in self.earlier(run_id, role):
                 self._meter_lost(lost, machine.name)
+            since, until = self._start(machine, billed_since)
             self._write(
                 "begin",
                 machine=machine.name,

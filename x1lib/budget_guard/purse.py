@@ -11,6 +11,7 @@ from x1lib.budget_guard.ledger import CENT_FRACTION, BudgetRefused, Ledger
 from x1lib.budget_guard.machine import Machine, this_machine
 
 GIVE_UP_SECONDS = 600.0  # a ledger that takes no line for so long ends the run
+LONGEST_STEP_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,17 @@ class Purse:
         the reason stands in .trouble until then. A watchdog writes only where nobody else does.
         """
         now = self.machine.seconds()
-        self._longest_gap, self._seen = max(self._longest_gap, now - self._seen), now
-        newest = self._written
-        if self.role == "watchdog":
-            newest = max(newest, self.ledger.bills[self.machine.name].until)
-        if not force and now - newest < self.tick_seconds:
+        if self.role == "trainer":  # a watchdog looks at fixed times
+            self._longest_gap = max(self._longest_gap, now - self._seen)
+        self._seen = now
+        if not force and now - self._written < self.tick_seconds:
             return False
         try:
+            if self.role == "watchdog":
+                self.ledger.journal.refresh()
+                self._written = max(self._written, self.ledger.bills[self.machine.name].heard)
+                if now - self._written < self.tick_seconds:
+                    return False
             self.ledger.meter(self.machine, self.usd_per_hour, self.segment, self._keep_usd())
         except LedgerError as error:
             self.trouble, self._trouble_since = str(error), min(now, self._trouble_since)
@@ -122,10 +127,11 @@ class Purse:
     def margin_seconds(self) -> float:
         """Time that must be left at every step: for one more, to save, and to end the machine.
 
-        A step may take twice as long as the longest so far, or step_seconds where that is more.
+        A step may take twice as long as the longest so far (a quarter of an hour at most: a
+        machine that was frozen for hours teaches nothing), or step_seconds where that is more.
         """
-        step_seconds = max(self.step_seconds, 2 * self._longest_gap)
-        return step_seconds + self.keep_seconds + self.end_seconds
+        learnt = min(2 * self._longest_gap, LONGEST_STEP_SECONDS)
+        return max(self.step_seconds, learnt) + self.keep_seconds + self.end_seconds
 
     @property
     def available_usd(self) -> float:
