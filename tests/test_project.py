@@ -41,7 +41,8 @@ LAYERS = [
     ("inference",),
     ("published_logs",),
     ("check", "quiz", "done"),
-    ("figures", "widgets"),
+    ("figures",),
+    ("widgets",),
 ]
 RANK = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 TRAINER_NEEDS = {"torch", "numpy", "safetensors", "tokenizers"}

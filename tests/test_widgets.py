@@ -1,0 +1,156 @@
+"""The calculator: its pure function, and the widget by setting values, without a browser."""
+
+import inspect
+import time
+import warnings
+from datetime import date, timedelta
+
+import ipywidgets
+import pytest
+
+from x1lib import X1Error
+from x1lib.economics import PRICES, estimate
+from x1lib.economics import prices as price_module
+from x1lib.widgets import CHINCHILLA, FILL, OWN_PRICE, OWN_SIZE, CostCalculator, calculate
+
+
+@pytest.fixture
+def calculator():
+    return CostCalculator()
+
+
+def test_the_start_is_the_courses_run(calculator):
+    assert calculator.answer.sentence == "6.8 h on one A100, $7.5, 2.7 kWh; 6 of these fit in $50."
+    assert calculator.answer.sentence.split(";")[0] in calculator.words.value
+    assert bytes(calculator.picture.value).startswith(b"\x89PNG")
+
+
+def test_there_is_no_output_widget(calculator):
+    pending, seen = [calculator], []
+    while pending:
+        one = pending.pop()
+        seen.append(one)
+        pending += getattr(one, "children", ())
+    assert not any(isinstance(one, ipywidgets.Output) for one in seen)
+    assert len(seen) > len(calculator.controls)
+
+
+def test_the_controls_are_the_functions_parameters(calculator):
+    assert list(inspect.signature(calculate).parameters) == list(calculator.controls)
+
+
+# Every control that is at work changes the words or the picture.
+@pytest.mark.parametrize(
+    ("before", "name", "value", "said"),
+    [
+        ({}, "card", "H100-80GB-SXM", "one H100"),
+        ({}, "usd_per_gpu_hour", 1.79, "$12"),
+        ({}, "model", "240m", "19 h"),
+        ({}, "n_tokens", 1e10, "14 h"),
+        ({}, "rule", CHINCHILLA, "2.4 h"),
+        ({}, "rule", FILL, "24 h on one A100"),
+        ({"rule": FILL}, "hours", 12.0, "12 h on one A100"),
+        ({"model": OWN_SIZE}, "n_params", 7e10, "4,674 h"),
+        ({}, "n_gpus", 8, "8 A100s"),
+        ({}, "mfu", 0.2, "14 h"),
+        ({}, "pue", 1.5, "4.1 kWh"),
+        ({}, "usd_per_kwh", 0.3, "$8.3"),
+        ({}, "budget_usd", 5.0, "not one of these fits in $5"),
+        ({}, "provider", "runpod", "$1.79 an hour"),
+        ({"provider": "gcp", "card": "H100-80GB-SXM"}, "spot", True, "$6.57"),
+    ],
+)
+def test_a_control_changes_the_answer(before, name, value, said):
+    made = CostCalculator(**before)
+    words, picture = made.words.value, bytes(made.picture.value)
+    made.controls[name].value = value
+    assert said in made.words.value
+    assert made.words.value != words
+    # The picture shows dollars, hours, N, D and the budget; energy is in the words alone.
+    assert (bytes(made.picture.value) != picture) == (name != "pue")
+
+
+def test_the_answer_is_estimates(calculator):
+    calculator.controls["n_gpus"].value = 4
+    made = estimate("50m", n_tokens=5e9, n_gpus=4, usd_per_gpu_hour=1.10)
+    assert calculator.answer.made.usd == made.usd
+    assert calculator.answer.sentence == made.sentence()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "kept"),
+    [("mfu", 7.0, 0.75), ("mfu", 0.0, 0.05), ("n_gpus", 0, 1), ("pue", 0.2, 1.0),
+     ("usd_per_gpu_hour", -3.0, 0.0), ("hours", 1e9, 240.0)],
+)  # fmt: skip
+def test_what_is_out_of_range_clamps(calculator, name, given, kept):
+    calculator.controls[name].value = given
+    assert calculator.controls[name].value == kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"provider": "runpod", "spot": True}, "no verified spot price of A100-80GB-SXM"),
+        ({"provider": "lambda", "spot": True}, "Lambda sells no spot machines"),
+        ({"provider": "azure", "card": "RTX-4090"}, "give usd_per_gpu_hour"),
+        ({"card": "T4"}, "no card to train on"),
+    ],
+)
+def test_the_impossible_is_said_in_place_of_the_figure(calculator, settings, said):
+    for name, value in settings.items():
+        calculator.controls[name].value = value
+    assert said in calculator.words.value
+    assert calculator.picture.value == b"" and calculator.picture.layout.display == "none"
+    assert calculator.answer.made is None
+    # And back: the figure returns.
+    for name, value in {"provider": OWN_PRICE, "card": "A100-80GB-SXM"}.items():
+        calculator.controls[name].value = value
+    assert calculator.picture.value and calculator.picture.layout.display is None
+
+
+def test_a_price_says_where_and_when_it_was_read_and_that_it_is_old(monkeypatch):
+    class Later(date):
+        @classmethod
+        def today(cls):
+            return max(p.date for p in PRICES if p.date) + timedelta(days=400)
+
+    monkeypatch.setattr(price_module, "date", Later)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = CostCalculator(provider="runpod")
+    assert "read 2026-" in made.words.value and "days old" in made.words.value
+
+
+def test_a_free_machine_costs_nothing_and_says_so(calculator):
+    calculator.controls["usd_per_gpu_hour"].value = 0.0
+    assert "$0" in calculator.words.value and calculator.picture.value
+
+
+def test_idle_controls_are_greyed_out(calculator):
+    controls = calculator.controls
+    assert controls["hours"].disabled and not controls["n_tokens"].disabled
+    controls["rule"].value = FILL
+    assert not controls["hours"].disabled and controls["n_tokens"].disabled
+    controls["provider"].value = "runpod"
+    assert controls["usd_per_gpu_hour"].disabled and not controls["spot"].disabled
+
+
+def test_the_words_are_escaped():
+    made = calculate(**{name: c.value for name, c in CostCalculator().controls.items()} | {
+        "card": "<b>H100</b>"})  # fmt: skip
+    assert "<b>" not in made.as_html() and "&lt;b&gt;" in made.as_html()
+
+
+def test_an_unknown_control_is_an_error():
+    with pytest.raises(X1Error, match="no control named colour"):
+        CostCalculator(colour="red")
+
+
+def test_an_update_is_cheap(calculator):
+    """Processor seconds, of the best of five: what other work on the machine cannot slow down."""
+    taken = []
+    for mfu in (0.3, 0.31, 0.32, 0.33, 0.34):
+        begun = time.process_time()
+        calculator.controls["mfu"].value = mfu
+        taken.append(time.process_time() - begun)
+    assert min(taken) < 0.3

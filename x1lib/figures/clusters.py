@@ -1,0 +1,121 @@
+"""Notebook 02's figures of many cards: memory by ZeRO stage, a check, the regimes of a 70B."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from x1lib.economics import GPUS
+from x1lib.economics.memory import USABLE_SHARE
+from x1lib.economics.parallel import Layout, Step, state_bytes
+from x1lib.figures.money import COLORS
+from x1lib.figures.shown import Picture, Table
+
+FAMILIES = {"ZeRO alone": COLORS[0], "TP + ZeRO": COLORS[2], "PP + ZeRO": COLORS[4],
+            "TP + PP + ZeRO": COLORS[1], "TP and PP, one copy": COLORS[3]}  # fmt: skip
+
+
+def family(layout: Layout) -> str:
+    """Which of the figure's families a layout belongs to; plain copies count as ZeRO's stage 0."""
+    if layout.dp == 1:
+        return "TP and PP, one copy"
+    parts = [word for word, n in (("TP", layout.tp), ("PP", layout.pp)) if n > 1]
+    return " + ".join([*parts, "ZeRO"]) if parts else "ZeRO alone"
+
+
+def states(n_params: float, cards: int, gpu: str) -> Picture:
+    """Weights, gradients and optimiser state a card at ZeRO's stages 0 to 3, against its memory."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    stages = [state_bytes(n_params, Layout(dp=cards, zero=zero)) for zero in range(4)]
+    start = np.zeros(4)
+    for color, part in zip(COLORS, stages[0], strict=False):
+        gigabytes = np.array([stage[part] / 1e9 for stage in stages])
+        axes.barh(range(4), gigabytes, left=start, color=color, height=0.6, label=part)
+        start += gigabytes
+    for y, total in enumerate(start):
+        axes.annotate(f" {total:,.0f} GB", (total, y), va="center", fontsize=8)
+    room = USABLE_SHARE * GPUS[gpu].memory_bytes / 1e9
+    axes.axvline(room, color="black", lw=1, ls="--", label=f"{room:.0f} GB of {gpu}")
+    axes.set_yticks(range(4), ["plain copies", "ZeRO-1", "ZeRO-2", "ZeRO-3"])
+    axes.invert_yaxis()
+    axes.set(xlabel="GB a card, activations not counted", xlim=(0, 1.12 * start.max()))
+    fitting = [f"ZeRO-{zero}" for zero in range(4) if start[zero] <= room]
+    who = f"only {fitting[0]} fits" if len(fitting) == 1 else f"{', '.join(fitting) or 'none'} fit"
+    title = f"{n_params / 1e9:.0f}B parameters over {cards} cards: {who} (computed)"
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return Picture(figure, f"{title}: {', '.join(f'{total:,.0f}' for total in start)} GB.")
+
+
+def against(names: Sequence[str], computed: Sequence[float], published: Sequence[float]) -> Picture:
+    """TFLOP/s a card as computed beside those that a paper measured, model by model."""
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots()
+    x = np.arange(len(names))
+    axes.plot(x, published, "o-", color="0.35", ms=5, label="published, measured on A100s")
+    axes.plot(x, computed, "s--", mfc="white", color=COLORS[1], ms=5, label="computed here")
+    ratios = np.divide(computed, published)
+    axes.set_xticks(x, names)
+    axes.set(xlabel="parameters", ylabel="TFLOP/s a card", ylim=(0, 200))
+    title = f"The arithmetic is {ratios.min():.2f} to {ratios.max():.2f} times what was measured"
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+    return Picture(figure, f"{title}, over {names[0]} to {names[-1]} parameters.")
+
+
+def regimes(found: dict[str, dict[int, dict[str, Step]]]) -> Picture:
+    """MFU of the fastest layout of each family, over cards, a panel for each network (computed).
+
+    found: steps by network, cards and layout's name, as `parallel.fastest` gives them.
+    """
+    figure = Figure(figsize=(9, 3.9), layout="constrained")
+    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    for axes, (network, by_cards) in zip(panels, found.items(), strict=True):
+        best: dict[str, dict[int, float]] = {name: {} for name in FAMILIES}
+        for cards, named in by_cards.items():
+            for one in named.values():
+                line = best[family(one.layout)]
+                line[cards] = max(line.get(cards, 0.0), one.mfu)
+        for name, line in best.items():
+            axes.plot(line.keys(), line.values(), "o-", ms=3, lw=1.3, color=FAMILIES[name],
+                      label=name)  # fmt: skip
+        axes.set_xscale("log", base=4)
+        ticks = [cards for cards in by_cards if cards in (16, 64, 256, 1024, 4096)]
+        axes.set_xticks(ticks, [f"{cards:,}" for cards in ticks])
+        axes.set_xlim(min(by_cards) * 0.8, max(by_cards) * 1.25)
+        axes.minorticks_off()
+        axes.set(xlabel="cards", ylim=(0, 0.6))
+        axes.set_title(network, loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("MFU within reach (computed)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5,
+                  frameon=False, fontsize=8)  # fmt: skip
+    figure.suptitle("TP pays inside NVLink, ZeRO over a fast network, pipelines over a slow one",
+                    fontsize=10, x=0.01, ha="left")  # fmt: skip
+    return Picture(figure, "MFU over cards by family of layouts, one panel a network; "
+                   f"{len(found)} networks.")  # fmt: skip
+
+
+def winners(found: dict[str, dict[int, dict[str, Step]]]) -> Table:
+    """The fastest layout by cards and network, with its MFU, in words: TP 8 x PP 2 x 16 copies."""
+    networks = list(found)
+    rows = []
+    for cards in found[networks[0]]:
+        cells = [next(iter(found[network][cards].values()), None) for network in networks]
+        rows.append((f"{cards:,}", *map(_said, cells)))
+    return Table(("cards", *networks), rows)
+
+
+def _said(step: Step | None) -> str:
+    if step is None:
+        return "nothing fits"
+    one = step.layout
+    parts = [f"TP {one.tp}"] * (one.tp > 1) + [f"PP {one.pp}"] * (one.pp > 1)
+    kind = f"ZeRO-{one.zero}" if one.zero else "copies"
+    parts += [f"{kind} {one.dp}"] * (one.dp > 1)
+    return f"{' × '.join(parts)}: {step.mfu:.0%}"
