@@ -294,6 +294,21 @@ def test_another_store_gets_the_whole_run(client, folder, monkeypatch, tmp_path)
     assert losses(mlflow.MlflowClient(), folder) == expected([1, 2])
 
 
+def test_a_folder_that_another_run_took_is_not_taken_for_the_old_one(client, folder):
+    """`launch.make_room` moves a finished run aside, perhaps while mlflow is still down."""
+    train(folder, [1, 2, 3])
+    old = Mirror(folder, client)
+    old.sync()
+    (folder / "metrics.jsonl").unlink()
+    train(folder, [1])
+    Manifest(folder).update(run_id=f"{folder.name}-2")
+    with pytest.raises(MirrorError, match="holds another run now"):
+        old.sync()
+    assert Mirror(folder, client).sync() == 4  # state of the old one or not
+    assert losses(client, folder) == expected([1])
+    assert len(runs_of(client, folder.name)) == len(runs_of(client, f"{folder.name}-2")) == 1
+
+
 def test_a_store_that_was_removed_is_filled_anew(client, folder):
     train(folder, [1, 2])
     Mirror(folder, client).sync()

@@ -252,7 +252,7 @@ def test_fault_24(begin, mlflow_server, capsys, outage, seconds):
     """The run ends well beside it, mlflow has each step once, and the steps took no longer."""
 
     def quiet_run(name: str) -> float:
-        beside = begin(name, steps=1000)
+        beside = begin(name, steps=400)
         launch.follow(beside.run, log=lambda line: None)
         return beside.step_seconds()
 

@@ -14,13 +14,13 @@ import fcntl
 import importlib.util
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from x1lib import X1Error, exit_code_of
+from x1lib.tracking.holders import is_dead, is_locked, is_training, read_json
 from x1lib.tracking.manifest import MANIFEST, write_json
 from x1lib.tracking.metrics import METRICS
 from x1lib.tracking.secrets import scrub, scrub_output
@@ -66,19 +66,13 @@ def public_uri(folder: Path) -> str:
 
 def at_work(folder: Path) -> bool:
     """Whether a mirror of this run is at work."""
-    return _is_locked(Path(folder) / LOCK)
+    return is_locked(Path(folder) / LOCK)
 
 
 def is_complete(folder: Path) -> bool:
     """Whether a finished run is mirrored to its end, at the address that is asked for now."""
-    state = _json(Path(folder) / STATE)
+    state = read_json(Path(folder) / STATE)
     return bool(state.get("closed")) and state.get("tracking_uri") == public_uri(folder)
-
-
-def is_training(folder: Path) -> bool:
-    """Whether a trainer is at work in a run folder."""
-    lock = Path(folder) / "lock"
-    return not _is_dead(_json(lock)) and _is_locked(lock)
 
 
 class Mirror:
@@ -91,9 +85,9 @@ class Mirror:
 
     def __init__(self, folder: Path, client=None) -> None:
         self.folder, self.path = Path(folder), Path(folder) / STATE
-        self._client = client
+        self._client, self._name = client, None  # the name of the run, once it is known
         self._forget()
-        found = _json(self.path)
+        found = read_json(self.path)
         if found.get("tracking_uri") == public_uri(folder):  # else another store: all of it anew
             self.state |= found
 
@@ -103,15 +97,17 @@ class Mirror:
         training: whether a trainer was at work before this call; without one, the run is closed in
         mlflow as finished, failed or killed, and opened again when one goes on.
         """
-        manifest = _json(self.folder / MANIFEST)
+        manifest = read_json(self.folder / MANIFEST)
         if "created" not in manifest:
             return 0
+        self._know(_name(manifest))
         client = self._client = self._client or _new_client(self.folder)
         try:
             return self._sync(client, manifest, training)
         except Exception as error:
             if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
                 self._forget()  # somebody removed the run or the whole store
+                self._know(_name(manifest))
             raise
 
     def _sync(self, client, manifest: dict, training: bool) -> int:
@@ -133,8 +129,17 @@ class Mirror:
             self._note(run_id=run_id, ended=ended, closed=ended == "FINISHED")
         return n_sent
 
+    def _know(self, name: str) -> None:
+        """Hold on to one run: a finished one may be moved aside, and another take its folder."""
+        if self._name not in (None, name):
+            raise MirrorError(f"{self.folder} holds another run now; this mirror's was moved")
+        if self.state["name"] not in (None, name):
+            self._forget()
+        self._name = self.state["name"] = name
+
     def _forget(self) -> None:
-        self.state = {"run_id": None, "bytes": 0, "step": -1, "ended": None, "closed": False}
+        self.state = {"name": None, "run_id": None, "bytes": 0, "step": -1}
+        self.state |= {"ended": None, "closed": False}
 
     def _note(self, **values: object) -> None:
         self.state |= {"tracking_uri": public_uri(self.folder), **values}
@@ -272,7 +277,7 @@ def _sleep(folder: Path, seconds: float, training: bool) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(1.0, left))
-        if training and _is_dead(_json(Path(folder) / "lock")):
+        if training and is_dead(read_json(Path(folder) / "lock")):
             return
 
 
@@ -285,39 +290,6 @@ def _held(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise MirrorError(f"{folder} is mirrored by another process; let it work") from error
         yield
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with open(path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
-def _is_dead(holder: dict) -> bool:
-    """Whether the process that wrote a lock file was on this host and is gone; asks no lock."""
-    if not holder.get("pid") or holder.get("host") != platform.node():
-        return False
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass  # another user's
-    return False
-
-
-def _json(path: Path) -> dict:
-    """What a JSON file holds; nothing where it is missing or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def main(argv: list[str] | None = None) -> int:
