@@ -144,7 +144,7 @@ def test_a_trainer_that_hears_sigterm_saves_first(started, tmp_path):
 
 
 def test_a_trainer_that_ends_by_itself_is_left_alone(started, tmp_path):
-    child, run = started(steps=400), tmp_path / "run"
+    child, run = started(steps=100), tmp_path / "run"
     watcher = watchdog(run, "--silent-minutes=1", f"--terminate={script(tmp_path, 0)} now")
     output, _ = watcher.communicate(timeout=120)
     assert watcher.returncode == 0 and child.wait(timeout=5) == 0, output
