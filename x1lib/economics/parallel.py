@@ -265,6 +265,24 @@ def fastest(found: Iterator[Step]) -> dict[str, Step]:
     return dict(sorted(best.items(), key=lambda item: item[1].seconds))
 
 
+def survey(
+    shape: object,
+    gpu: str | Gpu,
+    wires: dict[str, Network],
+    numbers: list[int],
+    batch_tokens: int,
+    seq_len: int,
+) -> dict[str, dict[int, dict[str, Step]]]:
+    """What `fastest` finds, by network and number of cards."""
+    return {
+        name: {
+            cards: fastest(steps(shape, gpu, wired, cards, batch_tokens, seq_len))
+            for cards in numbers
+        }
+        for name, wired in wires.items()
+    }
+
+
 def _layouts(s: Shape, cards: int, sequences: float) -> Iterator[Layout]:
     splits = [
         (tp, pp, cards // (tp * pp))

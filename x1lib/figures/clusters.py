@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from x1lib.economics import GPUS
 from x1lib.economics.memory import USABLE_SHARE
-from x1lib.economics.parallel import Layout, Step, state_bytes
+from x1lib.economics.parallel import Layout, Network, Step, state_bytes
 from x1lib.figures.money import COLORS
 from x1lib.figures.shown import Picture, Table
 
@@ -49,6 +49,37 @@ def states(n_params: float, cards: int, gpu: str) -> Picture:
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return Picture(figure, f"{title}: {', '.join(f'{total:,.0f}' for total in start)} GB.")
+
+
+def traffic_table(ways: dict[str, Sequence[Step]], wires: dict[str, Network]) -> Table:
+    """Bytes that a card sends in a step by cause, their seconds, and those of the products.
+
+    ways: steps by network, the names being those of wires.
+    """
+    rows = []
+    for name, steps in ways.items():
+        wired = wires[name]
+        for one in steps:
+            layout, sent = one.layout, one.traffic_by_part
+            rates = {
+                "data": wired.bytes_per_sec(layout.dp, layout.tp),
+                "tensor": wired.bytes_per_sec(layout.tp, 1),
+                "pipeline": wired.nic_bytes_per_sec,
+            }
+            cells = [_sent(sent[cause], rates[cause]) for cause in rates]
+            rows.append((name, _divided(layout), *cells, _seconds(one.seconds_by_part["products"])))
+    causes = [f"{cause} traffic" for cause in ("data", "tensor", "pipeline")]
+    return Table(("network", "divided as", *causes, "products"), rows)
+
+
+def _sent(n_bytes: float, bytes_per_sec: float) -> str:
+    if not n_bytes:
+        return "–"
+    return f"{n_bytes / 1e9:,.0f} GB, {_seconds(n_bytes / bytes_per_sec)}"
+
+
+def _seconds(x: float) -> str:
+    return f"{x:.0f} s" if x >= 9.5 else f"{x:.1f} s"
 
 
 def against(names: Sequence[str], computed: Sequence[float], published: Sequence[float]) -> Picture:
@@ -114,8 +145,11 @@ def winners(found: dict[str, dict[int, dict[str, Step]]]) -> Table:
 def _said(step: Step | None) -> str:
     if step is None:
         return "nothing fits"
-    one = step.layout
+    return f"{_divided(step.layout)}: {step.mfu:.0%}"
+
+
+def _divided(one: Layout) -> str:
     parts = [f"TP {one.tp}"] * (one.tp > 1) + [f"PP {one.pp}"] * (one.pp > 1)
     kind = f"ZeRO-{one.zero}" if one.zero else "copies"
     parts += [f"{kind} {one.dp}"] * (one.dp > 1)
-    return f"{' × '.join(parts)}: {step.mfu:.0%}"
+    return " × ".join(parts)

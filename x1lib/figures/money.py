@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from x1lib.economics import GPUS
+from x1lib.economics import GPUS, PRICES, PROVIDERS
 from x1lib.economics.wording import short
 from x1lib.figures.shown import Picture, Table
 
@@ -47,6 +47,19 @@ def specs(names: Sequence[str] = tuple(GPUS)) -> Table:
 
 def _or_dash(value: float | None, unit: float) -> str:
     return "–" if value is None else f"{value / unit:.0f}"
+
+
+def spot_pairs() -> Table:
+    """Cards with a verified price on demand and on spot at one provider, each with its date."""
+    verified = [price for price in PRICES if price.usd_per_gpu_hour is not None]
+    rows = []
+    for spot in (price for price in verified if price.spot):
+        for full in verified:
+            if not full.spot and (full.provider, full.gpu) == (spot.provider, spot.gpu):
+                off = 1 - spot.usd_per_gpu_hour / full.usd_per_gpu_hour
+                prices = [f"{one.usd_per_gpu_hour:.2f} ({one.date})" for one in (full, spot)]
+                rows.append((PROVIDERS[spot.provider], spot.gpu, *prices, f"{off:.0%}"))
+    return Table(("provider", "card", "USD/h on demand (read)", "USD/h spot (read)", "less"), rows)
 
 
 def roofline(names: Sequence[str], points: dict[str, float]) -> Picture:
