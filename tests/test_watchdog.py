@@ -103,7 +103,7 @@ def test_a_hung_trainer_is_ended_and_then_its_machine(started, tmp_path, monkeyp
         "--silent-minutes=0.05",
         "--grace-seconds=1",
         f"--terminate={script(tmp_path, failures=2)} $TEST_POD_ID",
-        f"--ledger={tmp_path / 'ledger.jsonl'}",
+        f"--ledger={tmp_path / 'watched.jsonl'}",
         "--usd-per-hour=0.01",
         f"--billed-since={time.time() - 60:.0f}",
     )
@@ -119,10 +119,10 @@ def test_a_hung_trainer_is_ended_and_then_its_machine(started, tmp_path, monkeyp
     assert [one["worked"] for one in found["attempts"]] == [False, False, True]
     assert "no answer from the provider" in found["attempts"][0]["said"]
     assert found["terminate"].endswith("$TEST_POD_ID")  # as it was given, nothing filled in
-    notes = [n.get("text") or n["reason"] for n in Ledger(tmp_path / "ledger.jsonl").notes]
+    notes = [n.get("text") or n["reason"] for n in Ledger(tmp_path / "watched.jsonl").notes]
     assert notes[0].startswith("watchdog: the trainer hangs")
     assert notes[-1].startswith("watchdog: terminated after 3 tries")
-    assert 0.0001 < Ledger(tmp_path / "ledger.jsonl").spent_usd < 0.001  # a minute and more
+    assert 0.0001 < Ledger(tmp_path / "watched.jsonl").spent_usd < 0.001  # a minute and more
     before = (run / "metrics.jsonl").read_text().count('"step", ')
     started(steps=100_000, until_step=before + 5)  # its state is sound
     assert '"event": "resume", "step": 1' in (run / "metrics.jsonl").read_text()
@@ -131,7 +131,7 @@ def test_a_hung_trainer_is_ended_and_then_its_machine(started, tmp_path, monkeyp
 def test_a_trainer_that_hears_sigterm_saves_first(started, tmp_path):
     child, run = started(steps=100_000), tmp_path / "run"
     cap = ["--usd-per-hour=1000", "--cap-usd=0.01", f"--billed-since={time.time() - 30:.0f}"]
-    ledger = tmp_path / "ledger.jsonl"
+    ledger = tmp_path / "watched.jsonl"
     Ledger(ledger, 1000.0).note("other", "a ledger that has a line")
     machine_is_known = Purse(Ledger(ledger, 1000.0), 0.0, "other", billed_since=time.time() - 30)
     machine_is_known.leave("known")
@@ -249,7 +249,7 @@ def test_silence_is_what_was_observed():
 def test_the_cap_comes_before_a_good_end(tmp_path):
     clock = Time()
     machine = Machine("box", "box", 0.0, seconds=clock)
-    ledger = Ledger(tmp_path / "ledger.jsonl", 1.0)
+    ledger = Ledger(tmp_path / "watched.jsonl", 1.0)
     options = {"keep_seconds": 60.0, "end_seconds": 60.0, "step_seconds": 20.0}
     purse = Purse(ledger, 1.0, "run", role="watchdog", machine=machine, **options)
     watch = Watch(1e9, purse, clock=clock)
@@ -272,8 +272,12 @@ def test_heartbeats_and_last_words_are_read_from_the_folder(tmp_path):
         assert last_word(tmp_path) == word
     metrics.write_text('{"event": "interrupted"}\n{"event": "resume"}\n{"kind": "step"}\n')
     assert last_word(tmp_path) is None  # of an earlier process
+    thread = tmp_path / "heartbeat.json"
+    thread.write_text('{"time": 1.0, "step": 7}')
     before = heartbeat(tmp_path)
-    (tmp_path / "heartbeat").touch()
+    thread.write_text('{"time": 3.0, "step": 7}')
+    assert heartbeat(tmp_path) == before  # its thread lives on while the training hangs
+    thread.write_text('{"time": 5.0, "step": 8}')
     assert heartbeat(tmp_path) != before
 
 
@@ -401,4 +405,4 @@ def test_the_command_line_has_help_that_names_the_traps():
     command = [sys.executable, "-m", "x1lib.watchdog", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "runpod" in done.stdout
-    assert "typed on the machine may leave it on the bill" in done.stdout
+    assert "`shutdown` typed on the machine may leave it on the bill" in done.stdout

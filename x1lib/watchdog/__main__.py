@@ -1,11 +1,11 @@
 """Watch one run from outside: end it when it hangs or the cap is reached, then end the machine.
 
 Start it beside the trainer, on the same machine, so that it outlives your shell (tmux, nohup). A
-trainer without a heartbeat for so many minutes (nothing new in metrics.jsonl, train.log, heartbeat
-or state/), or one that was killed and not started again in that time, is ended: SIGTERM, a minute
-to save, SIGKILL; then --terminate ends the machine, tried until it works. A trainer that ends by
-itself is left alone, and the machine too: end it yourself, it is billed until then. A `shutdown`
-typed on the machine may leave it on the bill.
+trainer without a heartbeat for so many minutes (no step in heartbeat.json, nothing new in
+metrics.jsonl, train.log or state/), or one that was killed and not started again in that time, is
+ended: SIGTERM, a minute to save, SIGKILL; then --terminate ends the machine, tried until it works.
+A trainer that ends by itself is left alone, and the machine too: end it yourself, it is billed
+until then. A `shutdown` typed on the machine may leave it on the bill.
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from x1lib import X1Error
+from x1lib.tracking.heartbeat import last_beat
 
 LOCK = "lock"  # of x1lib.runtime.FolderLock: names the process that holds the run folder
-BEATS = ("metrics.jsonl", "train.log", "heartbeat", "state")  # a change of one is a heartbeat
+BEATS = ("metrics.jsonl", "train.log", "state")  # a change of one is a heartbeat
 LAST_WORDS = ("finished", "failed", "interrupted")  # events of a trainer that ends by itself
 TAIL_BYTES = 65_536
 
@@ -113,8 +114,12 @@ def _holds(pid: int, lock: Path) -> bool:
 
 
 def heartbeat(folder: Path) -> tuple:
-    """What changes while a trainer works: size and time of the files that it writes."""
-    beat = []
+    """What changes while a trainer works: size and time of the files that it writes, and its step.
+
+    heartbeat.json is written by a thread, which goes on when the training hangs: of it only the
+    step counts, for a run that logs rarely.
+    """
+    beat: list[object] = [last_beat(folder).get("step")]
     for name in BEATS:
         try:
             found = os.stat(folder / name)
