@@ -49,6 +49,7 @@ class FakeRun:
         self.shards, self.shape = Shards(self.sizes), Config(steps=1)
         self.plan = Plan(256, 8, 8, 0.01, 0.01, 0.1, Schedule.of(100, 0, 0.2), reserve_seconds=5.0)
         self.events, self.out, self.log = [], None, print
+        self.kept, self.money = [], SimpleNamespace(keep=lambda seconds: self.kept.append(seconds))
 
     def event(self, name, **values):
         self.events.append((name, values))
@@ -94,7 +95,7 @@ def test_the_end_is_rehearsed_and_its_reserve_grows_with_a_slow_machine(timed):
     assert run.plan.reserve_seconds == 5.0 and not run.events
     rehearse_end(run, takes(run, 0.2, looked), takes(run, 3.0))
     assert run.plan.reserve_seconds == pytest.approx(1.5 * (0.2 * 50 + 3.0 + 0.25))
-    assert run.pace.reserve_seconds == run.plan.reserve_seconds
+    assert run.pace.reserve_seconds == run.plan.reserve_seconds == run.kept[-1]
     ((name, values),) = run.events
     assert name == "reserve" and values["was"] == 5.0 and values["others"] == pytest.approx(3.25)
 

@@ -157,7 +157,7 @@ def other(value, among):
 
 @pytest.mark.parametrize("field", fields(Config), ids=NAMES)
 def test_a_resume_may_change_what_is_free_and_nothing_else(field):
-    then = Config(steps=5)
+    then = Config(steps=5, hours=1.0)
     value = other(getattr(then, field.name), field.metadata["among"])
     value = {"shape": "5m", "batch_tokens": 512}.get(field.name, value)
     now = replace(then, **{field.name: value})

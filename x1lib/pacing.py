@@ -130,6 +130,7 @@ class Pace:
         self.cooldown = cooldown
         self.reserve_seconds = reserve_seconds
         self.planned_step_seconds = 0.0
+        self.limit: Callable[[], float] = lambda: math.inf  # seconds that something else leaves
         self._marks: deque[tuple[int, float]] = deque(maxlen=6)
         self._clock = clock
         self._origin = (clock() if started_at is None else started_at) - used_seconds
@@ -141,13 +142,22 @@ class Pace:
 
     @property
     def seconds_left(self) -> float:
-        """Time left for training steps: the ceiling less what is used and what is kept."""
-        return self.ceiling_seconds - self.reserve_seconds - self.elapsed_seconds
+        """Time left for training steps: what is left in all, less what is kept."""
+        return self._left_in_all - self.reserve_seconds
+
+    @property
+    def _left_in_all(self) -> float:
+        return min(self.ceiling_seconds - self.elapsed_seconds, self.limit())
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether something else than the hours ends the run."""
+        return self.limit() < self.ceiling_seconds - self.elapsed_seconds
 
     @property
     def seconds_for_last_look(self) -> float:
         """Time that the last evaluation may take, with half of the reserve kept for the export."""
-        return max(0.0, self.ceiling_seconds - self.elapsed_seconds - self.reserve_seconds / 2)
+        return max(0.0, self._left_in_all - self.reserve_seconds / 2)
 
     def mark(self, step: int) -> None:
         """Note when this step was reached; the last six notes give the recent speed."""
@@ -188,6 +198,12 @@ class Pace:
     def first_total(self, step_seconds: float) -> int:
         """Steps that the whole run can hold; raises PacingError when that is none."""
         total = self.steps_left(step_seconds)
+        if total < 1 and self.is_limited:
+            raise PacingError(
+                f"the money leaves {max(0.0, self.limit()):.0f} s, and none for a step of"
+                f" {step_seconds:.1f} s before {self.reserve_seconds:.0f} s of evaluation and"
+                " export; settle what other runs have set aside, or raise cap_usd"
+            )
         if total < 1:
             raise PacingError(
                 f"{self.ceiling_seconds:.0f} s leave no time for a step of {step_seconds:.1f} s"

@@ -5,7 +5,8 @@
 At least one of --hours, --tokens and --steps is needed; 0 and "auto" mean: derived, as the help
 says. Run the same command again, and a run that was stopped or killed goes on where it was.
 Exit codes: 0 finished, 2 refused, 65 a loss, gradient or weight not finite, 71 out of memory, 74
-disk full, 75 stopped by SIGTERM or Ctrl-C with its state saved, 1 a fault of ours.
+disk full, 75 stopped by SIGTERM or Ctrl-C with its state saved, 77 by the budget likewise, 1 a
+fault of ours.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from x1lib import X1Error, runtime, settings
+from x1lib import X1Error, runtime, settings, tracking
 from x1lib.data import DataError, windows
 from x1lib.session import Session, fit_memory, make_plan, recall_pace, rehearse_end, review_pace
 from x1lib.settings import ConfigError, opt
@@ -39,6 +40,11 @@ class Config:
     steps: int = opt(0, "optimiser steps, counted likewise; 0: no limit", low=0)
     seed: int = opt(0, "of initialisation and data order", low=0, below=2**63)
     branch_from: str = opt("", "RUN_FOLDER[@STEP]: start from that state with these settings")
+    # money: metered into ledger.jsonl, which all labs share
+    usd_per_hour: float = opt(0.0, "price of this machine [US dollars]", free=True, low=0)
+    cap_usd: float = opt(50.0, "of all labs together [US dollars]", free=True, low=0)
+    restart_hours: float = opt(0.0, "reserved for a relaunch [hours]", free=True, low=0)
+    billed_since: float = opt(0.0, "seconds since 1970; 0: process 1's start", free=True, low=0)
     # text
     source: str = opt("embedded", "name of a source, a text file, or a prepared folder")
     tokenizer: str = opt("auto", "gpt2, bpe4096 or bytes; auto: the one of the shape's vocabulary")
@@ -92,6 +98,8 @@ class Config:
         settings.check(self)
         if not (self.hours or self.tokens or self.steps):
             raise ConfigError("no end: give hours, tokens or steps")
+        if self.usd_per_hour and not self.hours:
+            raise ConfigError("usd_per_hour is given and no ceiling; give hours, which it pays for")
         if self.batch_tokens % self.window:
             raise ConfigError(f"batch_tokens is {self.batch_tokens}; expected k x {self.window}")
         if self.warmup + self.cooldown > 1:
@@ -304,6 +312,7 @@ def loop(run: Session, model: GPT, forward, optimizer) -> None:
             run.stepped(time.perf_counter() - start, loss=loss, grad_norm=norm, lr=lr)
         if run.due(run.plan.eval_every):
             look(run, model, run.plan.eval_tokens)
+        run.money.check()
         review_pace(run)  # before the save, so that the state holds what was decided
         if run.due(run.plan.checkpoint_every) or run.due(run.config.milestone_every):
             run.save()
@@ -357,6 +366,8 @@ def train(config: Config, log=print) -> dict:
 def main(argv: list[str] | None = None) -> int:
     """The command line; exit codes are listed in x1lib.runtime."""
     sys.stdout.reconfigure(line_buffering=True)  # a log file that follows the run, not its end
+    if argv is None:
+        tracking.scrub_output()  # an error may quote a secret
     try:
         train(settings.from_command_line(Config, sys.argv[1:] if argv is None else argv, __doc__))
     except (X1Error, runtime.Interrupted) as error:

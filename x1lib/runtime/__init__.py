@@ -18,6 +18,7 @@ from x1lib.runtime.machine import (
     peak_memory_bytes,
 )
 from x1lib.runtime.process import (
+    EXIT_BUDGET,
     EXIT_FINISHED,
     EXIT_INTERRUPTED,
     EXIT_NO_MEMORY,
@@ -35,6 +36,7 @@ from x1lib.runtime.process import (
 
 __all__ = [
     "ATTENTION",
+    "EXIT_BUDGET",
     "EXIT_FINISHED",
     "EXIT_INTERRUPTED",
     "EXIT_NOT_FINITE",

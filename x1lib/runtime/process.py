@@ -23,6 +23,10 @@ EXIT_NOT_FINITE = 65  # EX_DATAERR: a loss or gradient was NaN or inf, the optim
 EXIT_NO_MEMORY = 71  # EX_OSERR: one sequence does not fit
 EXIT_NO_SPACE = 74  # EX_IOERR: the last checkpoint could not be written
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: SIGTERM or Ctrl-C, state saved: run again to resume
+EXIT_BUDGET = 77  # EX_NOPERM: the money for more is not there, state saved
+
+
+LOOK_SECONDS = 0.3  # more than a look at a lock takes
 
 
 class NotFiniteError(X1Error, ArithmeticError):
@@ -123,7 +127,7 @@ class FolderLock:
                 f"cannot write to {folder} ({error.strerror}); give --out a writable folder"
             ) from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
@@ -137,6 +141,17 @@ class FolderLock:
         self._file.write(json.dumps({"pid": os.getpid(), "host": platform.node()}))
         self._file.flush()
         return self
+
+    def _take(self) -> None:
+        """Take the lock; whoever only looks whether it is taken holds it for an instant."""
+        until = time.monotonic() + LOOK_SECONDS
+        while True:
+            try:
+                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.02)
 
     def __exit__(self, *exc_info: object) -> None:
         self._file.close()  # closing drops the lock; the file stays, so nobody locks a ghost

@@ -53,6 +53,7 @@ def make_plan(
         first_step=run.first_step,
     )
     run.plan = p = replace(plan, step_seconds=run.pace.planned_step_seconds, **vars(timing))
+    run.money.keep(p.reserve_seconds)
     run.event("plan", **asdict(p))
     run.log(
         f"plan: {p.schedule.total_steps:,} steps of {p.batch_size} x {c.window} tokens"
@@ -120,6 +121,7 @@ def rehearse_end(run: Session, look: Callable[[], dict], others: Callable[[], ob
     if 1.5 * again > run.plan.reserve_seconds:
         was, run.pace.reserve_seconds = run.plan.reserve_seconds, 1.5 * again
         run.plan = replace(run.plan, reserve_seconds=1.5 * again)
+        run.money.keep(1.5 * again)
         run.event("reserve", seconds=1.5 * again, was=was, look=look_seconds, others=others_seconds)
 
 
@@ -186,7 +188,14 @@ def review_pace(run: Session) -> None:
         return
     if new is not None:
         run.plan = replace(run.plan, schedule=new)
-        run.event("schedule", schedule=asdict(new), was=asdict(schedule))
+        why = "money" if run.pace.is_limited else "hours"
+        run.event("schedule", schedule=asdict(new), was=asdict(schedule), why=why)
+        if why == "money" and new.total_steps < schedule.total_steps:
+            end = f"the run ends at step {new.total_steps:,}, not {schedule.total_steps:,}"
+            to_go = (schedule.total_steps - run.step) * (run.pace.recent_step_seconds or 0.0)
+            to_go += run.pace.reserve_seconds
+            run.money.note(f"{end}; to the planned one, {run.money.forecast(to_go)}")
+            run.log(f"budget: {end}")
 
 
 def recall_pace(run: Session) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from x1lib import checkpoint, runtime, tracking
 from x1lib.runtime.hardware import hardware
+from x1lib.session.money import NO_PRICE
 from x1lib.shapes import count_params
 from x1lib.tracking import mirror
 
@@ -55,7 +56,7 @@ def describe(run: Session) -> dict:
         **dict.fromkeys(TO_COME),
         "plan": asdict(run.plan) if run.plan else None,
         "kwh_status": "not measured: no energy meter is read",
-        "usd_status": "not counted: no price was given",
+        "usd_status": "not settled yet" if run.config.usd_per_hour else NO_PRICE,
         **_mirrored(run),
     }
 
@@ -107,6 +108,7 @@ def finish(run: Session, model, results: dict) -> dict:
         artefacts=tracking.sha256_of([p for p in kept if p.is_file()], run.out),
         peak_memory_bytes=runtime.peak_memory_bytes(run.machine),
         wall_clock_seconds=round(run.pace.elapsed_seconds, 2),
+        **run.money.leave("finished", done=True),
     )
     run.event("finished")
     _check(run)

@@ -17,6 +17,7 @@ from x1lib.pacing import Pace
 from x1lib.planning import Plan
 from x1lib.sampling import generate
 from x1lib.session import opening, report
+from x1lib.session.money import BudgetStop, Money
 from x1lib.shapes import resolve
 from x1lib.tracking.heartbeat import Heartbeat, last_beat
 
@@ -49,19 +50,33 @@ class Session(contextlib.AbstractContextManager):
         """Save what a signal found; record an error; then let the folder go."""
         with self._held:
             self.interrupts.leave()
-            if isinstance(error, runtime.Interrupted) and self.model is not None:
-                self.save(last=True)
-                self.event("interrupted", signal=str(error))
-                self.log(
-                    f"{error}: saved at step {self.step:,}; the same command goes on from there"
-                )
-            elif isinstance(error, X1Error):
-                self._failed(error)
-            elif error is not None and runtime.is_out_of_memory(error):
-                self._failed(error)
-                raise runtime.NoMemoryError(
-                    "the model and its optimiser do not fit in memory; give a smaller --shape"
-                ) from error
+            try:
+                self._leave(error)
+            finally:
+                self._settle(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        if isinstance(error, runtime.Interrupted) and self.model is not None:
+            self.save(last=True)
+            self.event("interrupted", signal=str(error))
+            self.log(f"{error}: saved at step {self.step:,}; the same command goes on from there")
+        elif isinstance(error, BudgetStop):
+            self.save(last=True)
+            self._failed(error)
+        elif isinstance(error, X1Error):
+            self._failed(error)
+        elif error is not None and runtime.is_out_of_memory(error):
+            self._failed(error)
+            raise runtime.NoMemoryError(
+                "the model and its optimiser do not fit in memory; give a smaller --shape"
+            ) from error
+
+    def _settle(self, error: BaseException | None) -> None:
+        """Write the ledger's last line of this process, whatever ended it."""
+        if self.money and not self.money.is_settled:
+            spent = self.money.leave(f"{type(error).__name__}: {error}" if error else "left")
+            with contextlib.suppress(tracking.RecordError):
+                self.manifest.update(**spent)
 
     def _open(self) -> None:
         c = self.config
@@ -91,7 +106,7 @@ class Session(contextlib.AbstractContextManager):
         self.log(self.machine.line())
         for change in self.changes:
             self.log(f"note: resumed on other terms, equal within rounding only: {change}")
-        self.model = self.optimizer = None  # until begin
+        self.model = self.optimizer = self.money = None  # until begin
         self.step = self.sample = self.first_step = self._steps_here = 0
         self.skip: list[int] = []
         self.plan: Plan | None = None
@@ -137,9 +152,12 @@ class Session(contextlib.AbstractContextManager):
             return
         name = "resume" if self.resuming else "start"
         self.event(name, changes=self.changes, lineage=self.lineage)
+        self.manifest.update(**report.describe(self))
+        self.money = Money(self.config, self.out, self.manifest.values["run_id"], self.log)
+        self.pace.limit = lambda: self.money.seconds_left
+        self.money.keep(self.pace.reserve_seconds)
         self._held.enter_context(Heartbeat(self.out, self._alive))
         self.log(f"{name} at step {self.step:,} in {self.out}")
-        self.manifest.update(**report.describe(self))
 
     def _alive(self) -> dict:
         return {"step": self.step, "elapsed_seconds": round(self.pace.elapsed_seconds, 3)}

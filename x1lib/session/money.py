@@ -1,0 +1,127 @@
+"""The money of one run: admitted before it begins, metered in the ledger, stopped in time."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+
+from x1lib import X1Error
+from x1lib.budget_guard import (
+    BudgetGuard,
+    BudgetRefused,
+    Ledger,
+    LedgerError,
+    Plan,
+    Purse,
+    this_machine,
+)
+from x1lib.runtime import EXIT_BUDGET
+
+LEDGER = "ledger.jsonl"
+LABS = "X1-pretraining"  # the folder of all labs, which share one ledger
+NO_PRICE = "not counted: no price was given"
+
+
+class BudgetStop(X1Error, RuntimeError):
+    """A run that saved its state and left, because the money for more is not there."""
+
+    exit_code = EXIT_BUDGET
+
+
+def ledger_path(out: Path) -> Path:
+    """The ledger that a run in this folder is billed to: that of all labs, else one beside it."""
+    out = Path(out).absolute()
+    labs = next((place for place in out.parents if place.name == LABS), out.parent)
+    return labs / LEDGER
+
+
+def guard_of(config, out: Path, **machine) -> tuple[BudgetGuard, Plan]:
+    """The guard of a run's ledger, and what the run is planned to take."""
+    ledger = Ledger(ledger_path(out), cap_usd=config.cap_usd)
+    guard = BudgetGuard(ledger, config.usd_per_hour, **machine)
+    return guard, Plan(Path(out).name, config.hours, restart_hours=config.restart_hours)
+
+
+def check(config, out: Path) -> str:
+    """Say what a run would take of the budget, before it is started; nothing is written.
+
+    Raises BudgetRefused where it does not fit, with the price and the hours that would.
+    """
+    since = config.billed_since or None
+    guard, plan = guard_of(config, out, machine=this_machine(), billed_since=since)
+    return guard.admit(plan).text
+
+
+class Money:
+    """A session's hold on its purse; at a price of 0 the same path, and no ledger can stop it."""
+
+    def __init__(self, config, out: Path, run_id: str, log) -> None:
+        self.config, self.log, self.purse, self.is_settled = config, log, None, False
+        try:
+            guard, plan = guard_of(config, out)
+            self.purse = Purse(  # before the plan, so that what the machine has cost is written
+                guard.ledger,
+                config.usd_per_hour,
+                run_id,
+                label=Path(out).name,
+                billed_since=config.billed_since or None,
+            )
+            admitted = self._admit(guard, plan, run_id)
+        except LedgerError as error:
+            if config.usd_per_hour:
+                raise
+            log(f"note: no ledger is kept ({error})")
+            return
+        if config.usd_per_hour:
+            log(f"budget: {admitted.text}")
+
+    def _admit(self, guard: BudgetGuard, plan: Plan, run_id: str):
+        try:
+            return guard.admit(plan, run_id)
+        except BudgetRefused as error:
+            self.purse.leave(f"refused: {error}")
+            raise
+
+    @property
+    def seconds_left(self) -> float:
+        """Until everything must be over, the end included; infinite where nothing is billed."""
+        if self.purse is None or not self.config.usd_per_hour:
+            return math.inf
+        return self.purse.seconds_left + self.purse.keep_seconds
+
+    def keep(self, seconds: float) -> None:
+        """Note how long the end of this run takes: evaluation, export, the last save."""
+        if self.purse is not None and seconds:
+            self.purse.keep_seconds = seconds
+
+    def check(self) -> None:
+        """Meter; raise BudgetStop when this run must save and leave now."""
+        reason = self.purse.must_stop() if self.purse else None
+        if reason:
+            raise BudgetStop(
+                f"{reason}; the state is saved: raise cap_usd, or give a cheaper machine's"
+                " usd_per_hour, and the same command goes on"
+            )
+
+    def note(self, text: str) -> None:
+        if self.purse is not None:
+            with contextlib.suppress(LedgerError):  # a note is no money
+                self.purse.note(text)
+
+    def forecast(self, seconds_to_go: float) -> str:
+        """What it will have cost when this run needs so many seconds more."""
+        return self.purse.forecast(seconds_to_go).text if self.purse else ""
+
+    def leave(self, reason: str, done: bool = False) -> dict:
+        """Write this process's last line, the run's where it is done; what the manifest says."""
+        self.is_settled = True
+        if self.purse is None:
+            return {"usd": None, "usd_status": NO_PRICE}
+        try:
+            self.purse.settle(reason) if done else self.purse.leave(reason)
+        except LedgerError as error:
+            self.log(f"warning: the ledger has not this run's last line: {error}")
+        if not self.config.usd_per_hour:
+            return {"usd": None, "usd_status": NO_PRICE}
+        return {"usd": self.purse.summary()["usd"], "usd_status": None}
