@@ -19,8 +19,8 @@ options of start and run:
   --usd-per-hour X     what this machine costs (required; 0 only with --cpu)
   --source TEXT        embedded, a text file, or a prepared folder (default: embedded)
   --param NAME=VALUE   any other parameter of lab00, or setting of the trainer; repeatable
-  --cap-usd X          for the watchdog (default: what the ledger records, else 50)
-  --billed-since T     seconds since 1970, for the watchdog (default: the start of this machine)
+  --cap-usd X          of all labs together (default: what the ledger records, else 50)
+  --billed-since T     seconds since 1970 (default: the start of this machine)
   --silent-minutes N   without a sign of life, until the watchdog ends the run (default: 15)
   --terminate CMD      how the watchdog ends the machine: runpod, lambda, or a command
                        (default: it ends the trainer only)
@@ -33,7 +33,7 @@ TEXT
 }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=common.sh disable=SC1091
+# shellcheck source-path=SCRIPTDIR source=common.sh disable=SC1091
 . "$here/common.sh"
 project=$(cd "$here/../../.." && pwd)
 venv=${X1_VENV:-$HOME/x1-venv}
@@ -42,6 +42,7 @@ lab=experiments/X1-pretraining
 folder=$lab/run-cloud
 session=${X1_TMUX:-x1}
 lock=papermill_runs/.box.lock
+log=papermill_runs/lab00-cloud.log # what the session shows; fetched with the rest
 # Prepared text is dear to make twice: beside the project, so on the volume where there is one.
 export X1_DATA=${X1_DATA:-$(dirname "$project")/data}
 
@@ -142,6 +143,8 @@ watchdog() {
 
 papermill() {
   local parameters=(-p hours "$hours" -p source "$source_text" -p usd_per_hour "$price" -p out "$folder")
+  [ -z "$cap" ] || parameters+=(-p cap_usd "$cap")
+  [ -z "$since" ] || parameters+=(-p billed_since "$since")
   local one
   for one in "${params[@]}"; do parameters+=(-p "${one%%=*}" "${one#*=}"); done
   cd notebooks
@@ -201,6 +204,7 @@ status() {
   if command -v nvidia-smi >/dev/null; then
     run nvidia-smi --query-gpu=name,utilization.gpu,memory.used --format=csv,noheader || true
   fi
+  [ ! -e "$log" ] || run tail -n 3 "$log"
   [ ! -e "$folder/train.log" ] || run tail -n 5 "$folder/train.log"
   [ ! -e "$folder/watchdog.log" ] || run tail -n 2 "$folder/watchdog.log"
   [ ! -e "$lab/ledger.jsonl" ] || run "$python" -m x1lib.budget_guard "$lab/ledger.jsonl"
@@ -224,7 +228,8 @@ case $action in
       flock -n "$lock" true || die "the lab is at work already: tmux attach -t $session"
       tmux kill-session -t "=$session" # of a lab that is over
     fi
-    run tmux new-session -d -s "$session" bash -c "bash $(quoted "$here/box.sh" run "$@"); exec bash"
+    run tmux new-session -d -s "$session" bash -c \
+      "bash $(quoted "$here/box.sh" run "$@") 2>&1 | tee -a $log; exec bash"
     echo "The lab runs in tmux session $session. Look: tmux attach -t $session. Leave again: Ctrl-b d."
     ;;
   run)

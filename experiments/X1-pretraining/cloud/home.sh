@@ -26,7 +26,7 @@ TEXT
 }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=common.sh disable=SC1091
+# shellcheck source-path=SCRIPTDIR source=common.sh disable=SC1091
 . "$here/common.sh"
 lab=experiments/X1-pretraining
 box=$lab/cloud/box.sh

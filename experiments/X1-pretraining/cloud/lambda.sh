@@ -67,6 +67,6 @@ provider_action() {
   esac
 }
 
-# shellcheck source=home.sh disable=SC1091
+# shellcheck source-path=SCRIPTDIR source=home.sh disable=SC1091
 . "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/home.sh"
 main "$@"

@@ -6,10 +6,16 @@ provider=runpod
 default_base=/workspace # where a network volume is mounted
 provider_actions='  off                  what is still billed on this account (needs runpodctl at home)'
 
-# The results came from $host: that it is this pod, the pod itself says.
+# The results came from $host. Which pod that is, it says itself; a shell that came over ssh may
+# lack the variable, and then process 1 has it.
 check_machine() {
-  run ssh "$host" "tr '\\0' '\\n' </proc/1/environ | grep -qx RUNPOD_POD_ID=$1" ||
-    die "$host does not say that it is pod $1; look at both in the console"
+  local ask="printenv RUNPOD_POD_ID || tr '\\0' '\\n' </proc/1/environ | sed -n s/^RUNPOD_POD_ID=//p" pod
+  printf '+ %s\n' "$(quoted ssh "$host" "$ask")"
+  [ -z "$DRY_RUN" ] || return 0
+  # shellcheck disable=SC2029
+  pod=$(ssh "$host" "$ask")
+  [ -n "$pod" ] || echo "note: $host does not say which pod it is; compare its address in the console" >&2
+  [ -z "$pod" ] || [ "$pod" = "$1" ] || die "$host is pod $pod and not $1; nothing was done"
 }
 
 # runpodctl keeps its key in its own file; it stands on no command line.
@@ -43,6 +49,6 @@ provider_action() {
   off
 }
 
-# shellcheck source=home.sh disable=SC1091
+# shellcheck source-path=SCRIPTDIR source=home.sh disable=SC1091
 . "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/home.sh"
 main "$@"
