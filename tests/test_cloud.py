@@ -7,6 +7,8 @@ for the bucket. What needs a tool that is not here is skipped and says so.
 import ast
 import contextlib
 import fcntl
+import functools
+import importlib.util
 import json
 import os
 import re
@@ -18,6 +20,7 @@ import sys
 import time
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -124,19 +127,24 @@ def parameters_of_lab00():
     return names | {f.name for f in fields(Config)}
 
 
+@functools.cache
+def help_of(*command):
+    done = call(sys.executable, "-m", *command, "--help", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return flags(done.stdout)
+
+
 def check_papermill(words):
     assert (ROOT / "notebooks" / words[1]).exists()
     given = [words[i + 1] for i, word in enumerate(words) if word == "-p"]
     assert {"hours", "source", "usd_per_hour"} <= set(given) <= parameters_of_lab00()
-    help_text = call(sys.executable, "-m", "papermill", "--help").stdout
-    assert {word for word in words if word.startswith("--")} <= flags(help_text)
+    assert {word for word in words if word.startswith("--")} <= help_of("papermill")
 
 
 def check_module(words):
     assert words[1] == "-m" and words[2].startswith("x1lib.")
-    help_text = call(sys.executable, "-m", words[2], "--help", cwd=ROOT).stdout
     asked = {word for word in words if word.startswith("--")}
-    assert asked <= flags(help_text), (words, asked - flags(help_text))
+    assert asked - help_of(words[2]) == set(), words
 
 
 def check_sky(words):
@@ -169,7 +177,7 @@ def test_options_that_the_page_names_exist():
     known = set()
     for script in ("runpod.sh", "lambda.sh", "box.sh"):
         known |= flags(call("bash", CLOUD / script, "--help").stdout)
-    known |= flags(call(sys.executable, "-m", "x1lib.economics", "--help", cwd=ROOT).stdout)
+    known |= help_of("x1lib.economics")
     named = {one for part in re.findall(r"`([^`\n]+)`", PAGE) for one in flags(part)}
     known |= {"--terminate-after", "--stop-after", "--ip"}  # of others, and warned against
     assert named - known == set()
@@ -349,8 +357,23 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def bucket(action, run, folder, *more):
+def strictly(action, run, folder, *more):
     return call(sys.executable, "-c", STRICT, action, run, folder, *more, cwd=ROOT)
+
+
+@pytest.fixture
+def bucket(capsys):
+    """bucket.py's command line, in this process: torch is imported already."""
+    spec = importlib.util.spec_from_file_location("bucket", BUCKET)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def do(*words):
+        code = module.main([str(one) for one in words])
+        said = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=said.out, stderr=said.err)
+
+    return do
 
 
 def steps_in(folder):
@@ -389,7 +412,7 @@ def whole(text, tmp_path_factory):
 
 
 @pytest.fixture
-def copied(whole, tmp_path):
+def copied(bucket, whole, tmp_path):
     """A finished run's bucket of two copies: at an earlier checkpoint, and at the last."""
     run, folder = tmp_path / "m1" / "run", tmp_path / "bucket"
     shutil.copytree(whole, run)
@@ -406,7 +429,7 @@ def test_a_run_whose_machine_is_taken_goes_on_from_the_bucket_to_the_same_bits(
 ):
     folder, runs = tmp_path / "bucket", [tmp_path / f"m{i}" / "run" for i in range(3)]
     for taken_at, run in zip((15, 35), runs[:2], strict=True):
-        done = bucket("restore", run, folder)
+        done = strictly("restore", run, folder)
         assert done.returncode == 0, done.stderr
         trainer = train(run, text)
         follower = subprocess.Popen(
@@ -426,7 +449,7 @@ def test_a_run_whose_machine_is_taken_goes_on_from_the_bucket_to_the_same_bits(
             one.kill()
             one.wait()
         shutil.rmtree(run)  # and the disk goes with the machine
-    done = bucket("restore", runs[2], folder)
+    done = strictly("restore", runs[2], folder)
     assert done.returncode == 0 and "is back: the run at step" in done.stdout
     assert json.loads((runs[2] / "heartbeat.json").read_text())["elapsed_seconds"] > 0
     assert train(runs[2], text).wait(timeout=300) == 0
@@ -438,7 +461,7 @@ def test_a_run_whose_machine_is_taken_goes_on_from_the_bucket_to_the_same_bits(
         ).read_bytes()
 
 
-def test_a_copy_that_was_cut_short_is_none(copied, tmp_path):
+def test_a_copy_that_was_cut_short_is_none(bucket, copied, tmp_path):
     _, folder, before, _ = copied
     newest = max(folder.glob("copies/*.json"))
     newest.write_bytes(newest.read_bytes()[:-40])
@@ -447,7 +470,7 @@ def test_a_copy_that_was_cut_short_is_none(copied, tmp_path):
     assert "passed over" in done.stdout
 
 
-def test_a_flipped_byte_is_found_and_the_copy_before_it_used(copied, tmp_path):
+def test_a_flipped_byte_is_found_and_the_copy_before_it_used(bucket, copied, tmp_path):
     _, folder, before, last = copied
     entries = json.loads(max(folder.glob("copies/*.json")).read_text())["content"]["files"]
     name = next(one for one in entries if f"{last:08d}/model" in one)
@@ -459,7 +482,7 @@ def test_a_flipped_byte_is_found_and_the_copy_before_it_used(copied, tmp_path):
     assert done.returncode == 0 and f"is back: the run at step {before}" in done.stdout
 
 
-def test_a_bucket_without_a_whole_copy_is_refused_and_no_run_begins_anew(copied, tmp_path):
+def test_a_bucket_without_a_whole_copy_is_refused_and_no_run_begins_anew(bucket, copied, tmp_path):
     _, folder, *_ = copied
     for path in folder.glob("files/*"):
         path.write_bytes(b"")
@@ -468,7 +491,7 @@ def test_a_bucket_without_a_whole_copy_is_refused_and_no_run_begins_anew(copied,
     assert not (tmp_path / "m2" / "run").exists() and list((tmp_path / "m2").iterdir()) == []
 
 
-def test_only_two_checkpoints_stay_in_the_bucket_and_nothing_that_no_list_names(copied):
+def test_only_two_checkpoints_stay_in_the_bucket_and_nothing_that_no_list_names(bucket, copied):
     run, folder, before, last = copied
     for i in range(3):
         (run / "heartbeat.json").write_text(json.dumps({"elapsed_seconds": i}))
@@ -479,7 +502,7 @@ def test_only_two_checkpoints_stay_in_the_bucket_and_nothing_that_no_list_names(
     assert {one.name for one in folder.glob("files/*")} == named
 
 
-def test_a_disk_that_is_ahead_is_left_alone_and_one_behind_is_kept_aside(copied, tmp_path):
+def test_a_disk_that_is_ahead_is_left_alone_and_one_behind_is_kept_aside(bucket, copied, tmp_path):
     run, folder, _, last = copied
     assert "already" in bucket("restore", run, folder).stdout
     shutil.rmtree(run / "state" / f"step-{last:08d}")
@@ -488,7 +511,7 @@ def test_a_disk_that_is_ahead_is_left_alone_and_one_behind_is_kept_aside(copied,
     assert (run.parent / "run-before-1" / "manifest.json").exists()
 
 
-def test_two_machines_on_one_bucket_are_noticed(copied, tmp_path):
+def test_two_machines_on_one_bucket_are_noticed(bucket, copied, tmp_path):
     run, folder, *_ = copied
     follower = subprocess.Popen(
         [sys.executable, BUCKET, "follow", run, folder, "--seconds", "0.2"],
@@ -507,7 +530,7 @@ def test_two_machines_on_one_bucket_are_noticed(copied, tmp_path):
     assert follower.returncode == 2 and "another machine" in follower.stderr.read()
 
 
-def test_the_ledger_travels_and_two_stories_are_refused(copied, tmp_path):
+def test_the_ledger_travels_and_two_stories_are_refused(bucket, copied, tmp_path):
     run, folder, *_ = copied
     (run.parent / "ledger.jsonl").write_text("one\ntwo\n")
     assert bucket("save", run, folder).returncode == 0
@@ -521,7 +544,7 @@ def test_the_ledger_travels_and_two_stories_are_refused(copied, tmp_path):
     assert (elsewhere.parent / "ledger.jsonl").read_text() == "one\ntwo\n"
 
 
-def test_nothing_is_put_under_a_trainer_at_work(copied, tmp_path):
+def test_nothing_is_put_under_a_trainer_at_work(bucket, copied, tmp_path):
     run, folder, *_ = copied
     shutil.rmtree(run / "state")
     with open(run / "lock", "a") as lock:
