@@ -150,6 +150,24 @@ def test_a_killed_trainer_is_noticed_within_seconds_and_resumed(config):
     assert events(settings_).count("resume") == 1 and complete(settings_)
 
 
+def test_a_run_that_costs_money_is_watched_and_one_watchdog_is_enough(config, tmp_path):
+    paid = {"steps": 0, "hours": 0.02, "tokens": 60 * 256, "usd_per_hour": 0.01}
+    settings_, said = config(**paid, billed_since=int(time.time())), []
+    run = launch.start(settings_, log=said.append)
+    (line,) = [line for line in said if line.startswith("watchdog: ")]
+    assert "set X1_TERMINATE" in line
+    watcher = int(re.search(r"process (\d+)", line)[1])
+    wait_for_step(settings_, 2)
+    again = []
+    launch.start(settings_, log=again.append)
+    assert not any(line.startswith("watchdog") for line in again)
+    manifest = launch.follow(run, log=lambda line: None)
+    assert manifest["usd"] > 0 and manifest["status"] == "finished"
+    assert starting._children[watcher].wait(60) == 0  # it leaves when the run has ended
+    assert "ended by itself" in (run.folder / "watchdog.log").read_text()
+    assert (run.folder.parent / "ledger.jsonl").exists()
+
+
 def test_a_trainer_that_hangs_is_told(config, monkeypatch):
     monkeypatch.setattr(following, "SILENT_SECONDS", 4.0)  # two beats
     settings_, said = config(steps=150), []
@@ -271,6 +289,26 @@ def test_other_settings_do_not_touch_a_run(config):
     (aside / "manifest.json").write_text(json.dumps(manifest))
     assert launch.make_room(config(steps=40, out=str(aside)), log=said.append).exists()
     assert len(said) == 1
+
+
+def test_other_settings_are_refused_from_the_first_second(config):
+    run = launch.start(config(steps=2000), log=lambda line: None)  # nothing is saved yet
+    with pytest.raises(ConfigError, match="seed was 0 when the run in .* and is 5 now"):
+        launch.start(config(steps=2000, seed=5))
+    launch.stop(run, log=lambda line: None)
+
+
+def test_a_folder_with_other_things_in_it_stays_as_it_is(config, tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "diary.txt").write_text("mine")
+    for place, words in ((notes, "diary.txt and no run"), (ROOT, "holds the project")):
+        for act in (launch.make_room, launch.start):
+            with pytest.raises(launch.LaunchError, match=words):
+                act(config(out=str(place)))
+    assert [path.name for path in notes.iterdir()] == ["diary.txt"]
+    with pytest.raises(launch.LaunchError, match="is a file"):
+        launch.make_room(config(out=str(notes / "diary.txt")))
 
 
 def test_a_folder_that_cannot_be_made_is_refused(config, tmp_path):

@@ -62,8 +62,8 @@ ladder_minutes = 1.5  # time for the speed measurements after the run [minutes];
 # %%
 config = launch.configure(
     globals(),
-    trainer="hours tokens shape source tokenizer seq_len seed out",
-    own={"usd_per_hour": 0.0, "ladder_minutes": 1.5},
+    trainer="hours tokens shape source tokenizer seq_len seed out usd_per_hour",
+    own={"ladder_minutes": 1.5},
 )
 folder = launch.make_room(config)
 print(f"{config.shape} on {config.source} for at most {config.hours:g} h,")
@@ -72,7 +72,7 @@ if config.source == "embedded" and config.hours > 1:
     print("note: the embedded text is small and would be read many times; give a source")
 
 # %% [markdown]
-# 🇪🇸 Los valores por defecto ya son un entrenamiento de verdad, solo que pequeño. El mismo cuaderno sirve para veinticuatro horas en una GPU: basta con cambiar `hours` y `shape`. Un nombre mal escrito o un valor imposible detiene el cuaderno aquí, antes de gastar nada.
+# 🇪🇸 Los valores por defecto ya son un entrenamiento de verdad, solo que pequeño. El mismo cuaderno sirve para veinticuatro horas en una GPU: basta con cambiar `hours` y dar un texto grande en `source`. Un nombre mal escrito o un valor imposible detiene el cuaderno aquí, antes de gastar nada.
 
 # %% [markdown]
 # ## Predict
@@ -128,6 +128,12 @@ print(f"{flops_per_token / 1e6:.1f} MFLOP a token, {share:.0%} of it attention")
 billed_hours = config.hours + ladder_minutes / 60
 print(f"{config.hours:g} h of training + {ladder_minutes:g} min of measuring, at most,")
 print(f"at {usd_per_hour:.2f} US dollars an hour: {billed_hours * usd_per_hour:.2f}")
+
+# %% [markdown]
+# All labs share one account, `ledger.jsonl`, and one cap of 50 US dollars. A plan that does not fit is refused here, with the price and the hours that would. In the run the trainer meters itself and stops in time; outside it, a watchdog ends one that hangs. On a laptop the price is 0, and the path is the same.
+
+# %%
+print(launch.check_budget(config))
 
 # %% [markdown]
 # 🇪🇸 Cada peso que interviene en un producto cuesta seis operaciones por token: dos hacia delante y cuatro hacia atrás. A eso se suma la atención. La factura es aún más sencilla: horas por precio, con un techo que el propio programa respeta.
@@ -255,14 +261,14 @@ assert steps[-1]["tokens"] == manifest["tokens"]
 assert manifest["flops_per_token"] == flops_per_token
 
 # %% [markdown]
-# You gave no learning rate and no batch size. The trainer timed a few steps, saw how many tokens would fit, and took both from Step Law (Li et al. 2025), a fit over many training runs. **Doubt:** those were far larger models, so here the law extrapolates.
+# You gave no learning rate and no batch size. The trainer timed a few steps, saw how many tokens would fit, and asked Step Law (Li et al. 2025), a fit over many training runs. **Doubt:** those were far larger models, so here the law extrapolates. Two guards stand beside it: no rate above 0.01, which we measured to be worse for this model, and never fewer than 8 sequences a step, since thin matrix products waste the machine.
 
 # %%
 decided = [event for event in events if event["event"] == "plan"][-1]
 D = decided["schedule"]["knots"][-1][0] * batch
 law_lr = planning.step_law_lr(manifest["n_params"]["body"], D)
 law_batch = planning.step_law_batch_tokens(D)
-print(f"for {D:,} tokens the law says: lr {law_lr:.2e}, batch {law_batch:,.0f} tokens")
+print(f"for {D:,} tokens the law, guarded: lr {law_lr:.2e}; batch {law_batch:,.0f} tokens")
 print(f"the run took: lr {plan['lr']:.2e}, batch {batch:,} tokens")
 assert config.lr or config.branch_from or math.isclose(plan["lr"], law_lr, rel_tol=1e-9)
 
@@ -418,7 +424,9 @@ if ladder_minutes:
     wanted = ladder.Settings(
         out=str(folder / "ladder"),
         shape=config.shape,
+        tokenizer=words.name,
         seq_len=config.window,
+        batch_tokens=batch,
         minutes=ladder_minutes,
     )
     climbed = ladder.measure(wanted)
@@ -558,5 +566,6 @@ hours_used = manifest["wall_clock_seconds"] / 3600
 artefacts = ", ".join(sorted({name.split("/")[0] for name in manifest["artefacts"]}))
 print(f"status: {manifest['status']}")
 print(f"you have: {artefacts} in {launch.shown(folder)}")
-print(f"it cost: {hours_used:.3f} h, {hours_used * usd_per_hour:.2f} US dollars")
+cost = "nothing" if manifest["usd"] is None else f"{manifest['usd']:.2f} US dollars"
+print(f"the run cost: {hours_used:.3f} h, {cost}")
 print("next: the same notebook with ten times the hours; what happens to the loss?")

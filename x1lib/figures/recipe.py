@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from x1lib import planning
 from x1lib.figures.shown import Table
+from x1lib.pacing import Schedule
 
 # What is set, how its value reads in a manifest, the source, and the doubt.
 _ROWS = (
@@ -13,7 +14,7 @@ _ROWS = (
     ("tokens a step", "{batch_tokens:,}",
      "Step Law: 0.58 D^0.571 (the same paper)",
      "fitted on batches above 250k tokens; small machines end far below"),
-    ("schedule", "{config[warmup]:.0%} warm-up, {config[cooldown]:.0%} cooldown",
+    ("schedule", "{warmup:.0%} warm-up, {cooldown:.0%} cooldown",
      "warm-up, constant, 1 − √ cooldown (Hägele et al. 2024, arXiv 2405.18392)",
      "a cosine of the same length does about as well; WSD is chosen because it can end any time"),
     ("β₁, β₂", "{config[beta1]:g}, {config[beta2]:g}",
@@ -24,7 +25,8 @@ _ROWS = (
     ("weight decay", "{config[weight_decay]:g} × reference rate",
      "GPT-3's 0.1, independent of the rate (Wortsman et al. 2023, arXiv 2309.14322)",
      "one run of minutes cannot show what it is for"),
-    ("no decay on", "embedding, norms", "OLMo 2 (2025, arXiv 2501.00656)",
+    ("no decay on", "embedding, norms",
+     "embedding: OLMo 2 (2025, arXiv 2501.00656); norms: by custom, as nanoGPT does",
      "tied here: the head is not decayed either"),
     ("gradient clip", "{config[clip]:g}", "GPT-3 (Brown et al. 2020)",
      "it hides spikes as well as stopping them; look at the norm before clipping"),
@@ -54,7 +56,12 @@ def settings_table(manifest: dict) -> Table:
     """The table for one finished run, from its manifest."""
     plan, window = manifest["plan"], manifest["plan"]["window"]
     values = {**manifest, "window": window, "batch_tokens": plan["batch_size"] * window}
-    values |= {"max_lr": planning.MAX_LR}
+    schedule = Schedule.from_json(plan["schedule"])
+    values |= {
+        "max_lr": planning.MAX_LR,
+        "warmup": schedule.warmup_steps / schedule.total_steps,
+        "cooldown": 1 - schedule.cooldown_start / schedule.total_steps,
+    }
     rows = [
         (f"**{name}**", value.format(**values), source, doubt.format(**values))
         for name, value, source, doubt in _ROWS

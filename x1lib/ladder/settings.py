@@ -22,6 +22,7 @@ class Settings:
     out: str = opt("", "folder for ladder.json and profile.json")
     shape: str = opt("tiny", "of the model, as the trainer takes it")
     source: str = opt("embedded", "of the text, as the trainer takes it")
+    tokenizer: str = opt("auto", "of the text, as the trainer takes it")
     seq_len: int = opt(0, "tokens a sequence; 0: as the trainer derives it", low=0)
     batch_tokens: int = opt(0, "tokens a step; 0: 4,096 on a CPU, 65,536 on a CUDA card", low=0)
     minutes: float = opt(1.0, "ceiling on the wall-clock, compiling included", low=0)
@@ -51,7 +52,8 @@ class Settings:
     def trainer_config(self, batch_tokens: int) -> Config:
         """The trainer's settings for this model and text; raises ConfigError for a wrong one."""
         return Config(
-            shape=self.shape, source=self.source, seq_len=self.seq_len, device=self.device,
+            shape=self.shape, source=self.source, tokenizer=self.tokenizer,
+            seq_len=self.seq_len, device=self.device,
             attention=self.attention, deterministic=self.deterministic, threads=self.threads,
             compile=self.compile, batch_tokens=batch_tokens, steps=1,
         )  # fmt: skip

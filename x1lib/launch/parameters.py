@@ -13,6 +13,7 @@ import torch
 from x1lib import data, settings
 from x1lib.data.sources import open_source
 from x1lib.launch.places import project_root, run_folder
+from x1lib.session import money
 from x1lib.session.opening import open_data
 from x1lib.settings import ConfigError
 from x1lib.shapes import resolve
@@ -74,6 +75,14 @@ def _whole(name: str, value: object) -> object:
     """5e9 as 5000000000 where a whole number is wanted, as on the trainer's command line."""
     wants_int = type(getattr(Config, name, None)) is int
     return int(value) if wants_int and isinstance(value, float) and value.is_integer() else value
+
+
+def check_budget(config: Config) -> str:
+    """Say what a run would take of the budget of all labs; nothing is written.
+
+    Raises BudgetRefused where it does not fit, with the price and the hours that would.
+    """
+    return money.check(config, project_root() / config.out)
 
 
 def open_text(config: Config) -> tuple[data.Shards, data.Tokenizer]:

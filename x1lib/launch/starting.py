@@ -13,10 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from x1lib import X1Error, checkpoint, runtime, settings
+from x1lib import X1Error, checkpoint, runtime, settings, watchdog
 from x1lib.launch.places import (
     LOG,
     last_progress,
@@ -26,11 +26,18 @@ from x1lib.launch.places import (
     shown,
     size,
 )
+from x1lib.session.money import ledger_path
 from x1lib.settings import ConfigError
-from x1lib.tracking import mirror, scrub
+from x1lib.tracking import mirror, scrub, write_json
+from x1lib.tracking.holders import read_json
 from x1lib.train import Config
 
-LOCK, LAUNCH_LOCK = "lock", "launch.lock"
+LOCK, LAUNCH_LOCK, WATCHDOG_LOG = "lock", "launch.lock", "watchdog.log"
+ASKED = "launch.json"  # the settings that a trainer was started with, before it says so itself
+A_RUNS_OWN = {  # what may lie in a folder before its run has a manifest
+    LOG, LOCK, LAUNCH_LOCK, ASKED, "predictions.json", "metrics.jsonl", "state", "heartbeat.json",
+    "mirror.log", "mlflow.json", "mlflow.lock", WATCHDOG_LOG, "watchdog.json", "watchdog.lock",
+}  # fmt: skip
 START_SECONDS = 120.0  # importing torch from a cold network disk
 
 _children: dict[int, subprocess.Popen] = {}
@@ -77,6 +84,7 @@ def make_room(config: Config, log: Callable[[str], object] = print) -> Path:
     unfinished one stays where it is: `start` resumes it or says which setting differs.
     """
     folder = project_root() / config.out
+    _refuse_strange(folder)
     stored = manifest(folder)
     changed = settings.differences(stored.get("config", {}), config)
     if stored.get("status") == "finished" and changed and not _holder(folder):
@@ -88,6 +96,20 @@ def make_room(config: Config, log: Callable[[str], object] = print) -> Path:
     return folder
 
 
+def _refuse_strange(folder: Path) -> None:
+    """Raise LaunchError for a folder that holds the project, or files and no run."""
+    if folder.exists() and not folder.is_dir():
+        raise LaunchError(f"{shown(folder)} is a file; give out a folder of its own")
+    if project_root().resolve().is_relative_to(folder.resolve()):
+        raise LaunchError(f"{shown(folder)} holds the project; give out a folder of its own")
+    names = {path.name for path in folder.glob("*")} if folder.exists() else set()
+    if names - A_RUNS_OWN and "manifest.json" not in names:
+        strange = ", ".join(sorted(names - A_RUNS_OWN)[:3])
+        raise LaunchError(
+            f"{shown(folder)} holds {strange} and no run; give out a new folder, or an empty one"
+        )
+
+
 def start(config: Config, log: Callable[[str], object] = print) -> Launched:
     """Start the trainer detached, attach to the one at work, resume a dead one, or find it done.
 
@@ -96,6 +118,7 @@ def start(config: Config, log: Callable[[str], object] = print) -> Launched:
     LaunchError or RunFailed when there is no trainer to follow.
     """
     folder = project_root() / config.out
+    _refuse_strange(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / LAUNCH_LOCK, "a")
@@ -106,10 +129,9 @@ def start(config: Config, log: Callable[[str], object] = print) -> Launched:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two notebooks started at once, the second attaches
         launched, line = _start(config, folder)
-        about_mirror = _mirror(launched)
-    log(line)
-    if about_mirror:
-        log(about_mirror)
+        beside = [_mirror(launched), _watchdog(launched, config)]
+    for said in filter(None, [line, *beside]):
+        log(said)
     return launched
 
 
@@ -117,7 +139,7 @@ def _start(config: Config, folder: Path) -> tuple[Launched, str]:
     where, log_bytes = shown(folder), size(folder / LOG)
     pid = _holder(folder)
     steps = checkpoint.list_steps(folder / "state")
-    if steps:
+    if steps or pid:
         _check_same(config, folder)
     if pid:
         line = f"attached to process {pid} in {where}: {last_progress(folder)}"
@@ -126,6 +148,7 @@ def _start(config: Config, folder: Path) -> tuple[Launched, str]:
     if steps and values.get("status") == "finished":
         done = f"{values['steps']:,} steps, {values['tokens']:,} tokens"
         return Launched(folder, "finished"), f"finished before: {done} in {where}; nothing started"
+    write_json(folder / ASKED, scrub(asdict(config)))
     child = _spawn(config, folder)
     run = Launched(folder, "resumed" if steps else "started", child.pid, log_bytes)
     _wait_for_lock(run, child)
@@ -173,6 +196,26 @@ def _mirror(run: Launched) -> str | None:
         return f"no mlflow mirror of this run: {error.strerror}"
     where = shown(scrub(mirror.tracking_uri(run.folder)))
     return f"mirrored into mlflow, {where}, by process {child.pid}"
+
+
+def _watchdog(run: Launched, config: Config) -> str | None:
+    """Start the watchdog of a run that costs money; a line for it.
+
+    X1_TERMINATE names the command that ends the machine: see `python -m x1lib.watchdog --help`.
+    """
+    if not config.usd_per_hour or run.pid is None or watchdog.at_work(run.folder):
+        return None
+    arguments = [sys.executable, "-m", "x1lib.watchdog", str(run.folder)]
+    arguments += [f"--usd-per-hour={config.usd_per_hour}", f"--ledger={ledger_path(run.folder)}"]
+    arguments += [f"--cap-usd={config.cap_usd}"]
+    if config.billed_since:
+        arguments.append(f"--billed-since={config.billed_since}")
+    terminate = os.environ.get("X1_TERMINATE", "")
+    if terminate:
+        arguments.append(f"--terminate={terminate}")
+    child = _detached(arguments, run.folder / WATCHDOG_LOG, cwd=run.folder.parent)
+    ends = "and the machine" if terminate else "and not the machine: set X1_TERMINATE for that"
+    return f"watchdog: process {child.pid} ends a run that hangs or passes the cap, {ends}"
 
 
 def _spawn(config: Config, folder: Path) -> subprocess.Popen:
@@ -223,7 +266,7 @@ def _holder_written(folder: Path) -> dict:
 
 def _check_same(config: Config, folder: Path) -> None:
     """Raise ConfigError when the run in a folder has settings that decide its result otherwise."""
-    stored = manifest(folder).get("config", {})
+    stored = manifest(folder).get("config") or read_json(folder / ASKED)
     for name, (then, now) in settings.differences(stored, config).items():
         raise ConfigError(
             f"{name} was {then!r} when the run in {shown(folder)} was started and is {now!r} now;"

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import platform
 import signal
@@ -26,6 +27,7 @@ EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: SIGTERM or Ctrl-C, state saved: run again 
 EXIT_BUDGET = 77  # EX_NOPERM: the money for more is not there, state saved
 
 
+HOURS_OVER = "the hours are over"
 LOOK_SECONDS = 0.3  # more than a look at a lock takes
 
 
@@ -68,6 +70,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.received: str | None = None
+        self._deadline = math.inf
         self._held = 0
         self._leaving = False
 
@@ -82,10 +85,16 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: object) -> None:
-        if self.received is None and number != signal.SIGALRM:
-            self.received = signal.Signals(number).name
+        is_over = time.monotonic() >= self._deadline
+        if self.received is None and (is_over or number != signal.SIGALRM):
+            self.received = HOURS_OVER if is_over else signal.Signals(number).name
             signal.setitimer(signal.ITIMER_REAL, self.AGAIN_SECONDS, self.AGAIN_SECONDS)
         self.check()
+
+    def end_in(self, seconds: float) -> None:
+        """Raise Interrupted after so many seconds, as if a signal came then: the last guard."""
+        self._deadline = time.monotonic() + seconds
+        signal.setitimer(signal.ITIMER_REAL, max(0.01, seconds), self.AGAIN_SECONDS)
 
     def check(self) -> None:
         """Raise Interrupted if a signal came and nobody has heard it yet."""

@@ -6,7 +6,7 @@ import contextlib
 import math
 from pathlib import Path
 
-from x1lib import X1Error
+from x1lib import X1Error, tracking
 from x1lib.budget_guard import (
     BudgetGuard,
     BudgetRefused,
@@ -44,13 +44,18 @@ def guard_of(config, out: Path, **machine) -> tuple[BudgetGuard, Plan]:
 
 
 def check(config, out: Path) -> str:
-    """Say what a run would take of the budget, before it is started; nothing is written.
+    """Say what a run would take of the budget, before it is started.
 
-    Raises BudgetRefused where it does not fit, with the price and the hours that would.
+    A run under way has its money set aside already, and a finished one needs none. Raises
+    BudgetRefused where it does not fit, with the price and the hours that would.
     """
+    known = tracking.Manifest(out).values
     since = config.billed_since or None
     guard, plan = guard_of(config, out, machine=this_machine(), billed_since=since)
-    return guard.admit(plan).text
+    if known.get("status") == "finished":
+        spent, cap = guard.ledger.spent_usd, guard.ledger.cap_usd
+        return f"{plan.label} is finished; {spent:.2f} of {cap:.2f} US dollars are spent in all"
+    return guard.admit(plan, known.get("run_id")).text
 
 
 class Money:

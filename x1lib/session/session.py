@@ -59,7 +59,10 @@ class Session(contextlib.AbstractContextManager):
         if isinstance(error, runtime.Interrupted) and self.model is not None:
             self.save(last=True)
             self.event("interrupted", signal=str(error))
-            self.log(f"{error}: saved at step {self.step:,}; the same command goes on from there")
+            go_on = "the same command goes on from there"
+            if str(error) == runtime.HOURS_OVER:
+                go_on = "this machine was too slow or too busy; branch from it, or give more hours"
+            self.log(f"{error}: saved at step {self.step:,}; {go_on}")
         elif isinstance(error, BudgetStop):
             self.save(last=True)
             self._failed(error)
@@ -88,6 +91,8 @@ class Session(contextlib.AbstractContextManager):
             ),
             started_at=runtime.process_started_at(),
         )
+        if c.hours:
+            self._end_with_the_hours()
         self.saved, self.lineage = opening.own_state(c, self.log), None
         self.resuming = self.saved is not None
         if self.resuming:
@@ -115,6 +120,15 @@ class Session(contextlib.AbstractContextManager):
         self.meter = tracking.Meter()
         self.metrics = self._held.enter_context(tracking.Run(self.out))
         self.manifest = tracking.Manifest(self.out, log=self.log)
+
+    def _end_with_the_hours(self) -> None:
+        """Whatever takes longer than was planned, save and leave just before the ceiling.
+
+        A resumed run has a minute at least: it may have nothing left to do but its export.
+        """
+        left = self.pace.ceiling_seconds - self.pace.elapsed_seconds
+        to_save = min(20.0, max(2.0, 0.02 * self.pace.ceiling_seconds))
+        self.interrupts.end_in(max(left - to_save, 60.0 if tracking.last_step(self.out) else 0.0))
 
     # ---- the run as training changes it
 

@@ -7,7 +7,7 @@ the provider's terminate command does not, and that is what it runs.
 
 from x1lib.watchdog.terminate import TEMPLATES, Command, Request, terminator
 from x1lib.watchdog.trainer import Trainer, WatchdogError, trainer_of
-from x1lib.watchdog.watching import Verdict, Watch, Watchdog
+from x1lib.watchdog.watching import Verdict, Watch, Watchdog, at_work
 
 __all__ = [
     "TEMPLATES",
@@ -18,6 +18,7 @@ __all__ = [
     "Watch",
     "Watchdog",
     "WatchdogError",
+    "at_work",
     "terminator",
     "trainer_of",
 ]

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from x1lib.budget_guard import LedgerError, Purse
+from x1lib.tracking.holders import is_locked
 from x1lib.watchdog.terminate import Command, Request
 from x1lib.watchdog.trainer import Trainer, WatchdogError, heartbeat, last_word, trainer_of
 
@@ -229,6 +230,11 @@ class Watchdog:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def at_work(folder: Path) -> bool:
+    """Whether a watchdog of this run is at work."""
+    return is_locked(Path(folder) / LOCK)
 
 
 def _locked(path: Path):
