@@ -293,7 +293,7 @@ def test_other_settings_do_not_touch_a_run(config):
 
 def test_other_settings_are_refused_from_the_first_second(config):
     run = launch.start(config(steps=2000), log=lambda line: None)  # nothing is saved yet
-    with pytest.raises(ConfigError, match="seed was 0 when the run in .* and is 5 now"):
+    with pytest.raises(ConfigError, match=r"seed was 0 when the run in .* and is 5 now"):
         launch.start(config(steps=2000, seed=5))
     launch.stop(run, log=lambda line: None)
 

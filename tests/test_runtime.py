@@ -271,6 +271,16 @@ def test_a_signal_is_raised_at_once(number, name):
     assert not issubclass(Interrupted, Exception)  # no library's `except Exception` swallows it
 
 
+def test_a_deadline_interrupts_like_a_signal_and_waits_where_one_would():
+    with Interrupts() as interrupts, pytest.raises(Interrupted, match="the hours are over"):
+        interrupts.end_in(0.2)
+        with interrupts.held():
+            begun = time.monotonic()
+            while time.monotonic() - begun < 0.5:
+                pass  # not in here
+        raise AssertionError("it was not interrupted")
+
+
 def test_a_held_signal_waits_for_the_end_of_the_block():
     done = []
     with Interrupts() as interrupts, pytest.raises(Interrupted):
