@@ -14,10 +14,10 @@ HOURS ?=
 # A cell that has not come back an hour after the run's own ceiling has lost its kernel's reply.
 CELL_TIMEOUT = $(shell awk 'BEGIN { print int(3600 * ("$(HOURS)" + 1)) }')
 
-.PHONY: help setup lab00 stop test test-long notebooks lab mlflow lint format clean
+.PHONY: help setup lab00 stop test test-long browser-test notebooks lab mlflow lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## make .venv with everything the labs and the tests need
 
@@ -49,6 +49,10 @@ test: $(STAMP) ## run every test that CI runs
 
 test-long: $(STAMP) ## run them with their long versions
 	@$(PY) tests/run_groups.py --long
+
+browser-test: $(STAMP) ## move the calculator's slider in JupyterLab in a real Chromium (not part of make test)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt playwright
+	@$(PY) tests/browser/calculator.py
 
 notebooks: $(STAMP) ## build and execute every notebook from notebooks/src/
 	@$(PY) notebooks/build.py

@@ -1,6 +1,7 @@
 """The calculator: its pure function, and the widget by setting values, without a browser."""
 
 import inspect
+import math
 import time
 import warnings
 from datetime import date, timedelta
@@ -139,6 +140,15 @@ def test_the_words_are_escaped():
     made = calculate(**{name: c.value for name, c in CostCalculator().controls.items()} | {
         "card": "<b>H100</b>"})  # fmt: skip
     assert "<b>" not in made.as_html() and "&lt;b&gt;" in made.as_html()
+
+
+@pytest.mark.parametrize("name", ["n_params", "n_tokens", "mfu", "hours", "pue"])
+def test_a_slider_starts_on_one_of_its_steps(calculator, name):
+    """A browser would move it there, and the first answer would not be the stated one."""
+    slider = calculator.controls[name]
+    at = math.log10(slider.value) if hasattr(slider, "base") else slider.value
+    steps = (at - slider.min) / slider.step
+    assert math.isclose(steps, round(steps), abs_tol=1e-6)
 
 
 def test_an_unknown_control_is_an_error():

@@ -7,6 +7,7 @@ and words into an HTML widget.
 from __future__ import annotations
 
 import html
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -137,9 +138,9 @@ def _controls() -> dict[str, ipywidgets.Widget]:
         "usd_per_gpu_hour": w.BoundedFloatText(1.10, min=0, max=100, step=0.05, description="$/h"),
         "spot": w.Checkbox(False, description="spot", indent=False),
         "model": w.Dropdown(options=shapes, value="50m", description="model"),
-        "n_params": w.FloatLogSlider(7e9, min=6, max=12.5, step=0.05, description="N"),
+        "n_params": _log_slider(7e9, 1e6, 3e12, "N"),
         "rule": w.Dropdown(options=[TOKENS, CHINCHILLA, FILL], value=TOKENS, description="tokens"),
-        "n_tokens": w.FloatLogSlider(5e9, min=7, max=14, step=0.05, description="D"),
+        "n_tokens": _log_slider(5e9, 1e7, 1e14, "D"),
         "hours": w.FloatSlider(24, min=0.5, max=240, step=0.5, description="hours"),
         "n_gpus": w.BoundedIntText(1, min=1, max=100_000, description="cards"),
         "mfu": w.FloatSlider(0.40, min=0.05, max=0.75, step=0.01, description="MFU"),
@@ -147,9 +148,20 @@ def _controls() -> dict[str, ipywidgets.Widget]:
         "usd_per_kwh": w.BoundedFloatText(0, min=0, max=2, step=0.01, description="$/kWh"),
         "budget_usd": w.BoundedFloatText(50, min=1, max=1e9, step=10, description="budget $"),
     }
-    for name in ("n_params", "n_tokens"):
-        made[name].readout_format = ".2s"
     return made
+
+
+def _log_slider(value: float, low: float, high: float, name: str) -> ipywidgets.Widget:
+    """A logarithmic slider of 20 steps a decade, laid so that the starting value is one of them.
+
+    A browser moves a value that lies between two steps, and the answer with it.
+    """
+    at = math.log10(value)
+    least = at - math.floor(20 * (at - math.log10(low))) / 20
+    most = at + math.floor(20 * (math.log10(high) - at)) / 20
+    return ipywidgets.FloatLogSlider(
+        value, min=least, max=most, step=0.05, description=name, readout_format=".2s"
+    )
 
 
 def _grid(controls: dict[str, ipywidgets.Widget]) -> ipywidgets.Widget:
