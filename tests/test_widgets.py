@@ -7,11 +7,13 @@ import warnings
 from datetime import date, timedelta
 
 import ipywidgets
+import numpy as np
 import pytest
 
 from x1lib import X1Error
 from x1lib.economics import PRICES, estimate
 from x1lib.economics import prices as price_module
+from x1lib.figures.money import bill_figure
 from x1lib.widgets import CHINCHILLA, FILL, OWN_PRICE, OWN_SIZE, CostCalculator, calculate
 
 
@@ -149,6 +151,18 @@ def test_a_slider_starts_on_one_of_its_steps(calculator, name):
     at = math.log10(slider.value) if hasattr(slider, "base") else slider.value
     steps = (at - slider.min) / slider.step
     assert math.isclose(steps, round(steps), abs_tol=1e-6)
+
+
+@pytest.mark.parametrize("budget_usd", [50.0, 2000.0])
+def test_the_budgets_line_is_what_the_budget_buys(budget_usd):
+    """Where the line passes over this run's N, that many tokens cost the budget."""
+    price = {"usd_per_gpu_hour": 1.10}
+    made = estimate("240m", n_tokens=5e9, **price)
+    plane = bill_figure(made, budget_usd).axes[1]
+    (line,) = [one for one in plane.lines if str(one.get_label()).startswith("$")]
+    n, d = np.log10(line.get_data())
+    bought = 10 ** np.interp(math.log10(made.n_params), n, d)
+    assert math.isclose(estimate("240m", n_tokens=bought, **price).usd, budget_usd, rel_tol=1e-6)
 
 
 def test_an_unknown_control_is_an_error():
