@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,7 +52,6 @@ OF_START = {
     "--param": "shape=12m",
     "--cap-usd": "20",
     "--billed-since": "1790000000",
-    "--silent-minutes": "9",
     "--terminate": "runpod",
     "--when-done": "runpod",
     "--bucket": "b",
@@ -241,11 +241,12 @@ def test_what_runs_on_the_machine_is_what_the_parsers_know():
     said = commands(dry("box.sh", "run", *given))
     by_word = {word: words for words in said for word in words}
     check_papermill(by_word["lab00.ipynb"])
-    check_module(by_word["x1lib.watchdog"])
-    watched, trained = by_word["x1lib.watchdog"][3], by_word["lab00.ipynb"]
-    assert trained[trained.index("out", 3) + 1] == watched, "the watchdog looks elsewhere"
-    for flag, name in (("--cap-usd", "cap_usd"), ("--billed-since", "billed_since")):
-        assert OF_START[flag] in by_word["x1lib.watchdog"] and name in trained
+    trained = by_word["lab00.ipynb"]
+    given = {name: trained[i + 2] for i, (p, name) in enumerate(pairwise(trained)) if p == "-p"}
+    assert (given["cap_usd"], given["billed_since"], given["shape"]) == ("20", "1790000000", "12m")
+    # The lab starts the watchdog beside a run that costs money, and this is how it is told.
+    assert ["export", "X1_TERMINATE=runpod"] in said
+    assert '"X1_TERMINATE"' in (ROOT / "x1lib" / "launch" / "starting.py").read_text()
     assert [words[2] for words in said if words[1].endswith("bucket.py")] == ["restore", "follow"]
     for name in ("runpod", "lambda"):
         assert name in TEMPLATES and f"--terminate {name}" in PAGE
@@ -253,6 +254,19 @@ def test_what_runs_on_the_machine_is_what_the_parsers_know():
     assert setup[:2] == ["make", "setup"] and re.search(
         r"^setup:", (ROOT / "Makefile").read_text(), re.M
     )
+
+
+@pytest.mark.parametrize("option", ["--terminate", "--when-done"])
+def test_a_machine_that_could_not_be_ended_is_not_started_on(tmp_path, option):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    env = os.environ | {"X1_VENV": str(tmp_path), "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    arguments = ["run", "--cpu", "--hours", "1", "--usd-per-hour", "1", option, "no-such-command 1"]
+    done = call("bash", CLOUD / "box.sh", *arguments, env=env)
+    assert done.returncode == 2 and "no-such-command" in done.stderr
+    assert "nothing was started" in done.stderr and "papermill" not in done.stdout
 
 
 @pytest.fixture
@@ -674,8 +688,10 @@ def test_from_home_to_the_machine_and_back(tmp_path, text):
         assert again and do("status").returncode == 0
         done = do("end", "--yes", "pod1")
         assert done.returncode == 0, done.stdout + done.stderr
+        log = (there := manifest.parent) / "watchdog.log"
+        assert "watching process" in log.read_text(), "the lab started no watchdog"
         assert ended.read_text().split() == ["pod", "delete", "pod1"]
-        there, here = manifest.parent, home / results
+        here = home / results
         for name in ("metrics.jsonl", "manifest.json", "checkpoint/model.safetensors"):
             assert (here / name).read_bytes() == (there / name).read_bytes()
         assert not (here / "state").exists()

@@ -21,7 +21,6 @@ options of start and run:
   --param NAME=VALUE   any other parameter of lab00, or setting of the trainer; repeatable
   --cap-usd X          of all labs together (default: what the ledger records, else 50)
   --billed-since T     seconds since 1970 (default: the start of this machine)
-  --silent-minutes N   without a sign of life, until the watchdog ends the run (default: 15)
   --terminate CMD      how the watchdog ends the machine: runpod, lambda, or a command
                        (default: it ends the trainer only)
   --when-done CMD      how to end the machine when the lab is over, well or badly (default: keep it)
@@ -77,7 +76,7 @@ set_up() {
   run make setup "VENV=$venv" "PYTHON=$found"
 }
 
-hours='' price='' source_text=embedded cap='' since='' silent=15 terminate='' when_done='' bucket=''
+hours='' price='' source_text=embedded cap='' since='' terminate='' when_done='' bucket=''
 cpu='' params=()
 options() {
   while [ $# -gt 0 ]; do
@@ -92,7 +91,6 @@ options() {
         ;;
       --cap-usd) cap=$2 ;;
       --billed-since) since=$2 ;;
-      --silent-minutes) silent=$2 ;;
       --terminate) terminate=$2 ;;
       --when-done) when_done=$2 ;;
       --bucket) bucket=$2 ;;
@@ -109,7 +107,6 @@ options() {
   [ -n "$price" ] || die "--usd-per-hour is missing: the price that the provider shows for this machine"
   number --hours "$hours" 24
   number --usd-per-hour "$price" 1.79
-  number --silent-minutes "$silent" 15
   [ -z "$cap" ] || number --cap-usd "$cap" 50
   [ -z "$since" ] || number --billed-since "$since" "$(date +%s)"
   if [[ ! $price =~ [1-9] ]] && [ -z "$cpu" ]; then
@@ -124,21 +121,20 @@ need_cuda() {
       "machine and take one with a newer driver, or give --cpu"
 }
 
-watchdog() {
-  local arguments=("$folder" --silent-minutes "$silent")
-  if [[ $price =~ [1-9] ]]; then arguments+=(--usd-per-hour "$price" --ledger "$lab/ledger.jsonl"); fi
-  [ -z "$cap" ] || arguments+=(--cap-usd "$cap")
-  [ -z "$since" ] || arguments+=(--billed-since "$since")
-  [ -z "$terminate" ] || arguments+=(--terminate "$terminate")
-  printf '+ %s &\n' "$(quoted "$python" -m x1lib.watchdog "${arguments[@]}")"
-  [ -z "$DRY_RUN" ] || return 0
-  setsid nohup "$python" -m x1lib.watchdog "${arguments[@]}" >>"$folder/watchdog.log" 2>&1 </dev/null &
-  local pid=$!
-  sleep "${X1_WATCHDOG_SECONDS:-5}" # it checks the terminate command, the price and the ledger first
-  if ! kill -0 "$pid" 2>/dev/null && ! grep -q 'watched already' <(tail -n 3 "$folder/watchdog.log"); then
-    tail -n 5 "$folder/watchdog.log" >&2
-    die "the watchdog did not start; nothing was launched"
-  fi
+# The lab starts the watchdog beside the trainer, which inherits this. A command that cannot work is
+# found now, and not at the hour when it is needed.
+check_terminate() {
+  local one
+  for one in "$terminate" "$when_done"; do
+    [ -z "$one" ] || [ -n "$DRY_RUN" ] || "$python" - "$one" <<'PYTHON' || die "nothing was started"
+import sys
+from x1lib import exit_code_of
+from x1lib.watchdog import terminator
+
+sys.exit(exit_code_of(lambda: print("to end this machine:", terminator(sys.argv[1]).check())))
+PYTHON
+  done
+  [ -z "$terminate" ] || run export "X1_TERMINATE=$terminate"
 }
 
 papermill() {
@@ -155,12 +151,11 @@ papermill() {
 
 run_lab() {
   need_cuda
+  check_terminate
   mkdir -p papermill_runs
   exec 9>"$lock"
   flock -n 9 || die "the lab is being run already: 'box.sh status', or tmux attach -t $session"
   [ -z "$bucket" ] || run "$python" "$here/bucket.py" restore "$folder" "$bucket"
-  mkdir -p "$folder"
-  watchdog 9>&-
   local copier='' code=0
   if [ -n "$bucket" ]; then
     printf '+ %s &\n' "$(quoted "$python" "$here/bucket.py" follow "$folder" "$bucket")"
@@ -224,6 +219,7 @@ case $action in
   start)
     options "$@"
     need_cuda
+    check_terminate
     if [ -z "$DRY_RUN" ] && tmux has-session -t "=$session" 2>/dev/null; then
       flock -n "$lock" true || die "the lab is at work already: tmux attach -t $session"
       tmux kill-session -t "=$session" # of a lab that is over
