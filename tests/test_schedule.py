@@ -428,6 +428,13 @@ def test_step_law_numbers():
     assert math.isclose(step_law_batch_tokens(8e9) / step_law_batch_tokens(1e9), 8**0.571)
 
 
+def test_a_derived_rate_is_capped():
+    """At `tiny`, 0.03 was measured to be worse than 0.01 (LOG.md); the law alone would give 0.5."""
+    n_body, day = count_params("tiny").body, 2e10
+    assert 1.79 * n_body**-0.713 * day**0.307 > 0.1
+    assert step_law_lr(n_body, day) == 0.01
+
+
 @given(st.integers(1, 10**6))
 def test_tokens_of_steps_is_the_fixed_point(n_steps):
     n_tokens = tokens_of_steps(n_steps)

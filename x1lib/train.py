@@ -358,6 +358,7 @@ def train(config: Config, log=print) -> dict:
             )
         loop(run, model, forward, optimizer)
         run.save(last=True)
+        run.log("the last step is saved; now the held-out text, the export and the curve")
         run.sample_text(model)
         seconds = run.pace.seconds_for_last_look / len(run.shards.heldout_names)
         return run.finish(model, look(run, model, run.plan.final_eval_tokens, seconds))

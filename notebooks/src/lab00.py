@@ -66,7 +66,7 @@ config = launch.configure(
     own={"ladder_minutes": 1.5},
 )
 folder = launch.make_room(config)
-print(f"{config.shape} on {config.source} for at most {config.hours:g} h,")
+print(f"{config.shape} on {launch.shown(config.source)}, at most {config.hours:g} h,")
 print(f"in {launch.shown(folder)}")
 if config.source == "embedded" and config.hours > 1:
     print("note: the embedded text is small and would be read many times; give a source")
@@ -218,7 +218,7 @@ assert np.allclose(whole, parts, rtol=1e-4)
 Code(train.make_optimizer, train.update)
 
 # %% [markdown]
-# **The learning rate** is a peak times a multiplier that depends on the step alone: it warms up, stays constant, then cools down to zero. Most of the last drop in loss comes in that cooldown. Look for it in the curve.
+# **The learning rate** is a peak times a multiplier that depends on the step alone: it warms up, stays constant, then cools down towards zero. Most of the last drop in loss comes in that cooldown. Look for it in the curve.
 
 # %% tags=["nbval-check-output"]
 Code(Schedule.multiplier)
@@ -261,7 +261,7 @@ assert steps[-1]["tokens"] == manifest["tokens"]
 assert manifest["flops_per_token"] == flops_per_token
 
 # %% [markdown]
-# You gave no learning rate and no batch size. The trainer timed a few steps, saw how many tokens would fit, and asked Step Law (Li et al. 2025), a fit over many training runs. **Doubt:** those were far larger models, so here the law extrapolates. Two guards stand beside it: no rate above 0.01, which we measured to be worse for this model, and never fewer than 8 sequences a step, since thin matrix products waste the machine.
+# You gave no learning rate and no batch size. The trainer guessed how many tokens the hours hold, took the batch from Step Law (Li et al. 2025), a fit over many training runs, timed a few steps of it, and took the rate for the tokens that would really fit. **Doubt:** those were far larger models, so here the law extrapolates. Two guards stand beside it: no rate above 0.01, which we measured to be worse for this model, and never fewer than 8 sequences a step, since thin matrix products waste the machine.
 
 # %%
 decided = [event for event in events if event["event"] == "plan"][-1]
@@ -345,7 +345,7 @@ for name, result in manifest["heldout"].items():
     print(f"    xz {xz[name]:.3f}, model {result['bits_per_byte']:.3f}")
 
 # %% [markdown]
-# When did it pass `xz`? The run evaluated itself about ten times on the way, so the crossing is known between two of these evaluations and no better.
+# When did it pass `xz`? The run evaluated itself now and then, so the crossing is known between two evaluations and no better. On the way it read the beginning of the held-out text only; `xz` gets that same beginning here, and does worse on it, because a shorter text repeats less.
 
 # %%
 evals = lab00.evaluations(folder, "documents")
@@ -372,7 +372,7 @@ print(f"xz after reading {len(read) / 1e6:.1f} MB: {xz_read:.3f} bits/byte")
 print(f"xz blank {xz['documents']:.3f}, model {manifest['bits_per_byte']:.3f}")
 
 # %% [markdown]
-# Reading helps `xz` as well. What it cannot do is use a phrase that is *like* one it knows. The comparison still favours the model in one respect: the weights themselves are not counted as part of the code.
+# Reading helps `xz` as well. What it cannot do is use a phrase that is *like* one it knows. The comparison still favours the model: its weights are not counted as part of the code, its tokeniser was made from text like this, and it may have read more than `xz` did just now.
 #
 # 🇪🇸 Si a `xz` también le dejamos leer, mejora bastante. Lo que no sabe hacer es aprovechar una frase parecida a otra; solo le sirven las idénticas. Y seamos justos: en esta cuenta no entran los pesos del modelo, que también habría que enviar.
 
@@ -427,6 +427,7 @@ if ladder_minutes:
         tokenizer=words.name,
         seq_len=config.window,
         batch_tokens=batch,
+        peak_flops_per_sec=peak,  # the run's, so that both MFUs compare
         minutes=ladder_minutes,
     )
     climbed = ladder.measure(wanted)
@@ -478,7 +479,7 @@ for one in plans:
 Table(("plan", "hours", "US dollars", "tokens per parameter, body / total"), rows)
 
 # %% [markdown]
-# The first is quick and leaves money for a second try. The second trains a small model far past 20 tokens per parameter: a good choice if you will serve it for long. The third sees nearly 20 tokens per parameter, by Hoffmann's count, and fills most of the day. Drag the MFU: where does your day end?
+# The first is quick and leaves money for a second try. The second trains a small model far past 20 tokens per parameter: a good choice if you will serve it for long. The third sees about 20 tokens per parameter, by Hoffmann's count, and fills most of the day. Drag the MFU: where does your day end?
 
 # %%
 day.plans(plans, assumed_mfu, window, gpu, usd)
@@ -504,10 +505,12 @@ check.guess(predicted["hours"], hours_5b, within=1.5, name="hours of an A100")
 check.tell_sealed(folder, manifest)
 
 # %%
-for name, result in manifest["heldout"].items():
-    gain = xz[name] / result["bits_per_byte"]
+rivals = {f"xz on the {lab00.LABELS[name]}": (bits, name) for name, bits in xz.items()}
+rivals["xz after reading"] = (xz_read, "documents")
+for who, (bits, name) in rivals.items():
+    gain = bits / manifest["heldout"][name]["bits_per_byte"]
     verdict = "the model wins" if gain > 1 else "xz wins: give the model more hours"
-    print(f"{lab00.LABELS[name]}: xz needs {gain:.2f} times the model's bits; {verdict}")
+    print(f"{who} needs {gain:.2f} times the model's bits; {verdict}")
 
 # %% [markdown]
 # 🇪🇸 Compara lo que dijiste con lo que ocurrió. Si te equivocaste por mucho, busca qué factor se te escapó: la velocidad de la máquina, las operaciones por token o lo que de verdad cuesta aprender.
@@ -553,7 +556,7 @@ check.answer(window_of_equal_cost, truth, hint="Set the two terms of the cost eq
 # ## Limits
 #
 # - **One seed.** Another seed gives another last digit. Whether a change of settings helps is decided over several.
-# - **Held out is not foreign, and small.** The held-out documents are one in a hundred by number, about 0.1 MB, most of them short Wikipedia introductions like those in the training text. Only the book was kept away whole; it is the steadier figure.
+# - **Held out is not foreign, and small.** The held-out documents are one in a hundred by number. Of the embedded text that is 0.1 MB, most of it short Wikipedia introductions like those in training; there a whole book was kept away as well, and it is the steadier figure.
 # - **Seconds belong to the machine.** Speed, MFU, the crossing and the number of tokens that fit are of this machine on this day. Losses compare at equal tokens.
 # - **A small run.** The samples show manner, not knowledge.
 # - **The A100's day is computed.** Until you rent one, its MFU is somebody else's.
@@ -568,4 +571,5 @@ print(f"status: {manifest['status']}")
 print(f"you have: {artefacts} in {launch.shown(folder)}")
 cost = "nothing" if manifest["usd"] is None else f"{manifest['usd']:.2f} US dollars"
 print(f"the run cost: {hours_used:.3f} h, {cost}")
-print("next: the same notebook with ten times the hours; what happens to the loss?")
+longer = "the same notebook with ten times the hours: what happens to the loss?"
+print(f"next: {longer if config.hours < 2 else 'this log beside published ones, and a price'}")

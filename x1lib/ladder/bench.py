@@ -124,7 +124,8 @@ class Bench:
         runtime.make_deterministic(settings.deterministic)
         if self.machine.device == "cpu":
             runtime.keep_freed_memory()
-        self.peak_flops, self.peak_source = runtime.peak_flops(self.machine)
+        given = settings.peak_flops_per_sec, "given"
+        self.peak_flops, self.peak_source = given if given[0] else runtime.peak_flops(self.machine)
         self.micro_limit = runtime.micro_batch_limit(self.machine, self.shape, config.window)
         self.models = Models(self.config, self.shards.vocab_size, self.machine.device)
         self.optimizers, self.agreement, self.n_rounds = {}, Agreement(), 0

@@ -32,6 +32,7 @@ class Settings:
     compile: str = opt("auto", "whether a rung compiles, and those after it", among=("auto", "off"))
     deterministic: bool = opt(True, "the same bits again, as in a run")
     threads: int = opt(0, "CPU threads; 0: torch's choice", low=0)
+    peak_flops_per_sec: float = opt(0.0, "that MFU divides by; 0: the card's, or measured", low=0)
 
     def __post_init__(self) -> None:
         settings.check(self)

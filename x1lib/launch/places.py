@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from x1lib.tracking import scrub
+
 LOG, MANIFEST = "train.log", "manifest.json"
 PROGRESS = re.compile(r"^(?:step|tokenised) ([\d,]+)(?:/| of )([\d,]+)\b")
 LAB = Path("experiments") / "X1-pretraining"
@@ -32,8 +34,8 @@ def run_folder(out: str = "", usd_per_hour: float = 0.0) -> Path:
 
 
 def shown(text: object) -> str:
-    """A path, or a line with paths in it, without this machine's own folders."""
-    shorter = str(text).replace(f"{project_root()}/", "")
+    """A path, or a line with paths in it, without this machine's own folders or secrets."""
+    shorter = str(scrub(str(text))).replace(f"{project_root()}/", "")
     return shorter.replace(f"{Path.home()}/", "~/")
 
 

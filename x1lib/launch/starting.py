@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from x1lib import X1Error, checkpoint, runtime, settings, watchdog
+from x1lib import X1Error, checkpoint, runtime, settings, tracking, watchdog
 from x1lib.launch.places import (
     LOG,
     last_progress,
@@ -81,18 +81,21 @@ def make_room(config: Config, log: Callable[[str], object] = print) -> Path:
     """Return the folder of a run; a finished run with other settings there is moved aside first.
 
     It is renamed with the next free number behind its name, and nothing in it changes. An
-    unfinished one stays where it is: `start` resumes it or says which setting differs.
+    unfinished one stays where it is: `start` resumes it or says which setting differs. One that
+    never made a step has nothing to resume, and is moved aside like a finished one.
     """
     folder = project_root() / config.out
     _refuse_strange(folder)
     stored = manifest(folder)
     changed = settings.differences(stored.get("config", {}), config)
-    if stored.get("status") == "finished" and changed and not _holder(folder):
+    done = stored.get("status") == "finished" or not tracking.last_step(folder)
+    if stored and done and changed and not _holder(folder):
         numbered = (folder.with_name(f"{folder.name}-{i}") for i in itertools.count(1))
         aside = next(place for place in numbered if not place.exists())
         folder.rename(aside)
         was = ", ".join(f"{name} {then!r}" for name, (then, _) in changed.items())
-        log(f"the finished run with {was} is now in {shown(aside)}")
+        what = "finished run" if stored.get("status") == "finished" else "run without a step"
+        log(f"the {what} with {was} is now in {shown(aside)}")
     return folder
 
 
@@ -297,5 +300,7 @@ def why(run: Launched) -> str:
     elif code not in (None, runtime.EXIT_INTERRUPTED):
         advice = "mend what its last line says, then start it again"
     lines = [f"  {line}" for line in log_end(run.folder, run.log_bytes)[-8:]]
+    if lines and lines[-1].endswith(runtime.HOURS_OVER):
+        advice = "nothing is left of its hours: give more of them, or a smaller shape"
     start = f"the run in {shown(run.folder)} did not finish; the end of its {LOG}:"
     return "\n".join([start, *lines, f"The trainer (process {run.pid}) {how}; {advice}."])

@@ -59,6 +59,7 @@ class Session(contextlib.AbstractContextManager):
         if isinstance(error, runtime.Interrupted) and self.model is not None:
             self.save(last=True)
             self.event("interrupted", signal=str(error))
+            self.manifest.update(status="interrupted", reason=str(error))
             go_on = "the same command goes on from there"
             if str(error) == runtime.HOURS_OVER:
                 go_on = "this machine was too slow or too busy; branch from it, or give more hours"
@@ -91,8 +92,9 @@ class Session(contextlib.AbstractContextManager):
             ),
             started_at=runtime.process_started_at(),
         )
+        self._least_seconds = 60.0 if tracking.last_step(self.out) else 0.0
         if c.hours:
-            self._end_with_the_hours()
+            self._end_with_the_hours(0.04)
         self.saved, self.lineage = opening.own_state(c, self.log), None
         self.resuming = self.saved is not None
         if self.resuming:
@@ -121,14 +123,14 @@ class Session(contextlib.AbstractContextManager):
         self.metrics = self._held.enter_context(tracking.Run(self.out))
         self.manifest = tracking.Manifest(self.out, log=self.log)
 
-    def _end_with_the_hours(self) -> None:
-        """Whatever takes longer than was planned, save and leave just before the ceiling.
+    def _end_with_the_hours(self, share: float) -> None:
+        """Whatever takes longer than was planned, save and leave this share before the ceiling.
 
         A resumed run has a minute at least: it may have nothing left to do but its export.
         """
         left = self.pace.ceiling_seconds - self.pace.elapsed_seconds
-        to_save = min(20.0, max(2.0, 0.02 * self.pace.ceiling_seconds))
-        self.interrupts.end_in(max(left - to_save, 60.0 if tracking.last_step(self.out) else 0.0))
+        to_save = min(20.0, max(2.0, share * self.pace.ceiling_seconds))
+        self.interrupts.end_in(max(left - to_save, self._least_seconds))
 
     # ---- the run as training changes it
 
@@ -278,6 +280,8 @@ class Session(contextlib.AbstractContextManager):
             "data": {"blocks": n_blocks, "fingerprint": self.shards.fingerprint(n_blocks)},
             "lineage": self.lineage,
         }
+        if last and self.config.hours:
+            self._end_with_the_hours(0.01)  # training is over, and what follows was timed
         tensors = checkpoint.training_tensors(self.model, self.optimizer)
         if odd := checkpoint.not_finite(tensors):
             raise runtime.NotFiniteError(
