@@ -27,6 +27,7 @@ import pytest
 import yaml
 from data_folders import write_jsonl
 
+from x1lib import checkpoint
 from x1lib.train import Config
 from x1lib.watchdog import TEMPLATES
 
@@ -215,7 +216,7 @@ def test_help_lists_what_works_and_the_rest_is_refused(script):
     assert listed <= {one.split()[0] for one in ACTIONS[side]} | {"key", "ledger"}
     for wrong in ("reboot", "start --hours"):
         done = call("bash", CLOUD / script, "--dry-run", *wrong.split())
-        assert done.returncode == (2 if wrong == "reboot" or side == "box" else 0), wrong
+        assert done.returncode == 2, wrong
 
 
 @pytest.mark.parametrize(
@@ -326,6 +327,28 @@ def test_a_key_goes_through_a_pipe_only(network):
     assert sent[0] == "ssh" and "umask 077" in sent[2] and f"LAMBDA_API_KEY={KEY}" in sent[-1]
 
 
+def test_what_did_not_come_home_whole_is_not_terminated(network):
+    """The comparison reads both sides again; one name that it prints is one file that differs."""
+    env, calls = network
+    differs = Path(env["PATH"].split(":")[0]) / "rsync"
+    plain = differs.read_text()
+    project = Path(env["PATH"].split(":")[0]).parent / "home"
+    shutil.copytree(CLOUD, project / CLOUD.relative_to(ROOT))
+    results = project / CLOUD.parent.relative_to(ROOT) / "run-cloud"
+    results.mkdir()
+    (results / "manifest.json").write_text("{}")
+    script = project / CLOUD.relative_to(ROOT) / "runpod.sh"
+    for line, ends in (("print('metrics.jsonl')", False), ("", True)):
+        differs.write_text(plain + f"if '-anc' in words: {line or 'pass'}\n")
+        done = call("bash", script, "end", "--yes", "abc123", env=env)
+        called = [words[:-1] for words in calls() if words[0] == "runpodctl"]
+        assert (done.returncode == 0) == ends and ("metrics.jsonl" in done.stderr) != ends
+        assert (["runpodctl", "pod", "delete", "abc123"] in called) == ends
+    (results / "manifest.json").unlink()
+    done = call("bash", script, "end", "--yes", "abc124", env=env)
+    assert done.returncode == 2 and "manifest.json" in done.stderr
+
+
 def test_no_key_stands_in_a_tracked_file():
     text = "".join(path.read_text() for path in CLOUD.iterdir() if path.is_file())
     assert not re.search(r"(?:sk-|rpa_|secret_)[A-Za-z0-9]{12,}", text)
@@ -407,6 +430,21 @@ def train(run, text):
     )
 
 
+def follow(run, folder):
+    command = [sys.executable, "-c", STRICT, "follow", run, folder, "--seconds", "1"]
+    return subprocess.Popen([str(one) for one in command], cwd=ROOT)
+
+
+@contextlib.contextmanager
+def ended(process):
+    """Kill a process at the end: it is not asked, and it saves nothing."""
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def losses(run):
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return {line["step"]: line["loss"] for line in lines if "loss" in line and "step" in line}
@@ -445,23 +483,17 @@ def test_a_run_whose_machine_is_taken_goes_on_from_the_bucket_to_the_same_bits(
     for taken_at, run in zip((15, 35), runs[:2], strict=True):
         done = strictly("restore", run, folder)
         assert done.returncode == 0, done.stderr
-        trainer = train(run, text)
-        follower = subprocess.Popen(
-            [sys.executable, "-c", STRICT, "follow", run, folder, "--seconds", "1"], cwd=ROOT
-        )
-        until = time.monotonic() + 120
-        while not any(int(one.name[5:]) >= taken_at for one in run.glob("state/step-*")):
-            assert trainer.poll() is None and follower.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        os.kill(trainer.pid, signal.SIGSTOP)  # what a bucket holds depends on no race
-        held = max(int(one.name[5:]) for one in run.glob("state/step-*"))
-        while held not in steps_in(folder):
-            assert follower.poll() is None and time.monotonic() < until
-            time.sleep(0.05)
-        for one in (trainer, follower):  # nobody is asked, nothing is saved
-            one.kill()
-            one.wait()
+        with ended(train(run, text)) as trainer, ended(follow(run, folder)) as follower:
+            until = time.monotonic() + 120
+            while not any(step >= taken_at for step in checkpoint.list_steps(run / "state")):
+                assert trainer.poll() is None and follower.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            os.kill(trainer.pid, signal.SIGSTOP)  # what a bucket holds depends on no race
+            held = max(checkpoint.list_steps(run / "state"))
+            while held not in steps_in(folder):
+                assert follower.poll() is None and time.monotonic() < until
+                time.sleep(0.05)
         shutil.rmtree(run)  # and the disk goes with the machine
     done = strictly("restore", runs[2], folder)
     assert done.returncode == 0 and "is back: the run at step" in done.stdout

@@ -149,7 +149,10 @@ main() {
     options) bash "$here/box.sh" --help ;;
     push | fetch | end | jupyter) "$action" "$@" ;;
     setup | status | stop) on_box "$action" ;;
-    start) on_box start "$@" ;;
+    start)
+      bash "$here/box.sh" --dry-run start "$@" >/dev/null # a misspelt option is found at home
+      on_box start "$@"
+      ;;
     attach) run ssh -t "$host" tmux attach -t "${X1_TMUX:-x1}" ;;
     *) provider_action "$action" "$@" ;;
   esac
