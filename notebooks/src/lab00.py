@@ -430,7 +430,7 @@ if ladder_minutes:
         peak_flops_per_sec=peak,  # the run's, so that both MFUs compare
         minutes=ladder_minutes,
     )
-    climbed = ladder.measure(wanted)
+    climbed = ladder.measure(wanted, log=launch.say)
 else:
     print("ladder_minutes is 0: nothing is measured")
 

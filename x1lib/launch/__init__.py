@@ -2,7 +2,7 @@
 
 from x1lib.launch.following import follow, stop
 from x1lib.launch.parameters import check_budget, configure, open_text
-from x1lib.launch.places import project_root, run_folder, shown
+from x1lib.launch.places import project_root, run_folder, say, shown
 from x1lib.launch.starting import Launched, LaunchError, RunFailed, command, make_room, start
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "open_text",
     "project_root",
     "run_folder",
+    "say",
     "shown",
     "start",
     "stop",

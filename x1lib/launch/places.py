@@ -39,6 +39,11 @@ def shown(text: object) -> str:
     return shorter.replace(f"{Path.home()}/", "~/")
 
 
+def say(text: object) -> None:
+    """Print a line as it is shown."""
+    print(shown(text))
+
+
 def manifest(folder: Path) -> dict:
     """What a run says of itself, or nothing yet."""
     try:
