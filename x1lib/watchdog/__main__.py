@@ -11,16 +11,20 @@ until then. A `shutdown` typed on the machine may leave it on the bill.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 from x1lib import X1Error
 from x1lib.budget_guard import Ledger, Purse
 from x1lib.watchdog.terminate import TEMPLATES, terminator
-from x1lib.watchdog.trainer import WatchdogError
+from x1lib.watchdog.trainer import WatchdogError, trainer_of
 from x1lib.watchdog.watching import END_SECONDS, GRACE_SECONDS, POLL_SECONDS, Watchdog
+
+FIRST_WORDS_SECONDS = 300.0  # tokenising a large text comes before a manifest
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,10 +80,7 @@ def purse_for(
         return None
     ledger = Ledger(path, overspent_ok=True)
     ledger.cap_usd = cap_usd or ledger.recorded_cap_usd or ledger.cap_usd
-    try:
-        run_id = json.loads((folder / "manifest.json").read_text())["run_id"]
-    except (OSError, ValueError, KeyError, TypeError):
-        run_id = folder.absolute().name  # before the trainer's first words
+    run_id = _run_id(folder) or folder.absolute().name  # of a run that never said a word
     if usd_per_hour is None:
         usd_per_hour = ledger.runs[run_id].usd_per_hour if run_id in ledger.runs else 0.0
     return Purse(
@@ -93,6 +94,17 @@ def purse_for(
         tick_seconds=90.0,  # longer than a trainer's, so that it writes where no trainer does
         step_seconds=2 * poll_seconds,
     )
+
+
+def _run_id(folder: Path) -> str | None:
+    """The run's own name in the ledger; a trainer that was just started gets time to write it."""
+    until = time.monotonic() + FIRST_WORDS_SECONDS
+    while True:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return json.loads((folder / "manifest.json").read_text())["run_id"]
+        if trainer_of(folder) is None or time.monotonic() > until:
+            return None
+        time.sleep(0.5)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -153,9 +153,9 @@ class Request:
 # None of these was run against a real account by the authors; each says what it is taken from.
 TEMPLATES: dict[str, Command | Request] = {
     # docs.runpod.io, "runpodctl remove pod": deletes the pod for good. A pod comes with runpodctl
-    # and a key of its own scope (docs.runpod.io, "runpodctl"). Newer releases also spell it
-    # `pod delete` (seen in public scripts, not on the official page): give that as a command if
-    # yours has dropped the old one. A network volume outlives the pod and is billed on.
+    # and a key of its own scope (docs.runpod.io, "runpodctl"). Since July 2026 the page spells it
+    # `pod delete`, and `remove pod` is an alias that older and newer releases know; give the new
+    # one as a command if yours has dropped it. A network volume outlives the pod and is billed on.
     "runpod": Command("runpodctl remove pod $RUNPOD_POD_ID"),
     # docs.runpod.io, API reference, "Delete a Pod" (OpenAPI 0.1.0): answers 204. It needs a key
     # of the account; that the pod's own key is enough here is unverified.
