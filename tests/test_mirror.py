@@ -506,3 +506,12 @@ def test_without_a_mirror_one_line_says_why(config, monkeypatch, switch, words):
     launch.stop(run, log=said.append)
     names = {path.name for path in run.folder.iterdir()}
     assert names.isdisjoint({mirror.STATE, mirror.LOCK, mirror.LOG})
+
+
+def test_what_keeps_the_metrics_from_mlflow_is_told(folder):
+    assert mirror.trouble(folder) is None
+    log = folder / mirror.LOG
+    log.write_text(f"starting\n{mirror.NOT_TAKEN} (ConnectionError: down); again in 20 s\n")
+    assert "ConnectionError: down" in mirror.trouble(folder)
+    log.write_text(log.read_text() + "40 metrics sent\n")
+    assert mirror.trouble(folder) is None

@@ -15,6 +15,7 @@ from pathlib import Path
 from x1lib import checkpoint
 from x1lib.launch.places import LOG, PROGRESS, manifest, shown
 from x1lib.launch.starting import Launched, LaunchError, RunFailed, why
+from x1lib.tracking import mirror
 from x1lib.tracking.heartbeat import last_beat
 
 PROGRESS_LINES = 28  # of one run, however long it is, besides a few early ones
@@ -48,6 +49,8 @@ def follow(run: Launched, draw: Callable[[Path], object] | None = None, log=prin
     if values.get("status") != "finished" or run.exit_code:
         raise RunFailed(why(run))
     picture.show()
+    if why_not := mirror.trouble(run.folder):
+        log(f"{why_not}; {mirror.LOG} in the run's folder says more")
     return values
 
 

@@ -36,6 +36,7 @@ IDLE_SECONDS = 2.0  # between two looks at a file that has not grown
 LONGEST_WAIT_SECONDS = 60.0  # between two tries while mlflow is down
 LAST_TRIES_SECONDS = 60.0  # for which mlflow is waited for when the run has ended
 NICEST = 19
+NOT_TAKEN = "mlflow did not take the metrics"
 
 
 class MirrorError(X1Error, RuntimeError):
@@ -248,6 +249,13 @@ def follow(
             return
 
 
+def trouble(folder: Path) -> str | None:
+    """What keeps a run's metrics from mlflow, by the last line of its mirror; None for nothing."""
+    path = Path(folder) / LOG
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return lines[-1] if lines and lines[-1].startswith(NOT_TAKEN) else None
+
+
 def _follow(folder: Path, log: Callable[[str], object], every_seconds: float) -> None:
     mirror, wait, until = Mirror(folder), every_seconds, None
     while True:
@@ -263,7 +271,7 @@ def _follow(folder: Path, log: Callable[[str], object], every_seconds: float) ->
             now = time.monotonic()
             until = None if training else until or now + LAST_TRIES_SECONDS
             first = (str(error).splitlines() or [""])[0][:300]  # else a whole SQL statement
-            why = scrub(f"mlflow did not take the metrics ({type(error).__name__}: {first})")
+            why = scrub(f"{NOT_TAKEN} ({type(error).__name__}: {first})")
             if until and now >= until:
                 log(f"{why}; the run has ended, so what is missing is left for the next mirror")
                 return
