@@ -20,6 +20,7 @@ KEPT = (
     "CUDNN_", "CUBLAS_", "NVIDIA_TF32", "TORCH", "PYTORCH_", "TRITON_", "NCCL_", "HF_", "MLFLOW_",
     "PYTHONHASHSEED", "LD_PRELOAD",
 )  # fmt: skip
+SET_BY_TORCH = {"TORCHINDUCTOR_CACHE_DIR"}  # a folder of this machine, which decides nothing
 
 # TOKENIZERS_PARALLELISM is no secret, and PWD alone is the current folder.
 _NAME = re.compile(
@@ -61,7 +62,7 @@ def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
     variables = os.environ if variables is None else variables
     home, kept = str(Path.home()), {}
     for name in sorted(variables):
-        if name.startswith(KEPT):
+        if name.startswith(KEPT) and name not in SET_BY_TORCH:
             text = HIDDEN if is_secret_name(name) else scrub(variables[name])
             kept[name] = text.replace(home, "~") if len(home) > 1 else text
     return kept
