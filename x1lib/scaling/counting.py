@@ -9,7 +9,7 @@ from x1lib.scaling.laws import Law, ScalingError, cost_of_body
 # Embedding parameters are OMEGA * body^(1/3): Pearce & Song 2024, arXiv:2406.12907, section 3,
 # fitted to Hoffmann's models.
 OMEGA = 47_491.0
-# Smallest and largest model of Kaplan 2020, parameters without embedding (section 2).
+# Smallest and largest model of Kaplan 2020, parameters without embedding (section 3).
 KAPLAN_BODIES = (768.0, 1.5e9)
 
 

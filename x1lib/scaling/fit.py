@@ -67,7 +67,7 @@ class Fit:
 
 
 def starts() -> np.ndarray:
-    """The 4,500 starts (a, b, e, alpha, beta) of Hoffmann 2022, appendix D.4; shape (4500, 5)."""
+    """The 4,500 starts (a, b, e, alpha, beta) of Hoffmann 2022, appendix D.2; shape (4500, 5)."""
     intercepts, exponents = range(0, 26, 5), np.arange(0, 2.1, 0.5)
     e = np.arange(-1, 1.1, 0.5)
     return np.array(list(itertools.product(intercepts, intercepts, e, exponents, exponents)), float)
@@ -124,7 +124,7 @@ def fit_law(n_params, n_tokens, loss, method: str = "huber", delta: float = 1e-3
     """Fit the law to losses in nats per token; the three arrays have one entry a point.
 
     "huber": sum of Huber losses of log-loss residuals, turning at delta (Hoffmann 2022, appendix
-    D.4). "l1": sum of absolute residuals. "huber_scale": turning at 1.345 noise scales, the scale
+    D.2). "l1": sum of absolute residuals. "huber_scale": turning at 1.345 noise scales, the scale
     fitted too (Huber 1981, proposal 2); delta is then where it starts.
     Raises TooFewPointsError, NoSpreadError, BadPointError, DuplicatePointsError, or ScalingError
     for an unknown method.

@@ -1,6 +1,6 @@
 """Many robust fits of the law at once, by damped Newton steps on analytic derivatives.
 
-The law is fitted in log-sum-exp form (Hoffmann 2022, appendix D.4): with theta = (a, b, e, alpha,
+The law is fitted in log-sum-exp form (Hoffmann 2022, appendix D.2): with theta = (a, b, e, alpha,
 beta), log L = log(exp(a - alpha x) + exp(b - beta y) + exp(e)), x = log N and y = log D, both here
 measured from their means so that the five unknowns are nearly independent.
 """
