@@ -34,6 +34,7 @@ from x1lib.scaling import (
     starts,
     without_embedding,
 )
+from x1lib.scaling.fit import law_of
 from x1lib.shapes import count_params
 
 HOFFMANN = PUBLISHED["hoffmann2022"].law
@@ -299,6 +300,11 @@ def test_two_seeds_of_one_run_are_no_duplicate():
     n, d = sweep()
     loss = BESIROGLU.loss(n, d)
     fit_law(np.append(n, n[0]), np.append(d, d[0]), np.append(loss, loss[0] * 1.001))
+
+
+def test_a_law_beyond_a_float_is_refused():
+    with pytest.raises(ScalingError, match="do not determine"):
+        law_of(np.array([900.0, 5.0, 0.5, 60.0, 0.3]))
 
 
 def test_other_refusals():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_scaling import BESIROGLU, chinchilla, grid, noisy_points
 
-from x1lib.scaling import ScalingError, bootstrap, fit_law
+from x1lib.scaling import Bootstrap, ScalingError, bootstrap, fit_law
 from x1lib.shapes import count_params
 
 assert chinchilla  # a fixture, used by name
@@ -102,6 +102,17 @@ def test_intervals_of_branched_sweeps_cover():
         assert 0.90 <= share <= 0.99, (name, share)
 
 
+def test_resamples_without_an_optimum_leave_the_interval_open():
+    fit = fit_law(*noisy_points())
+    theta = np.array([[6.0, 7.0, 0.5, 0.3, 0.3]] * 18 + [[6.0, 7.0, 0.5, -0.1, 0.3]] * 2)
+    found = Bootstrap("case", fit, theta, 1.0)
+    assert found.interval("a") == (-np.inf, np.inf)
+    assert found.interval("a", 0.5) == pytest.approx((0.5, 0.5))
+    assert found.interval("alpha") == pytest.approx((-0.1, 0.3))
+    assert found.se("a") == pytest.approx(0)
+    assert np.isnan(Bootstrap("case", fit, theta[-2:], 1.0).se("a"))
+
+
 def test_refusals():
     n, d, trunk = branched()
     loss = BESIROGLU.loss(n, d) * np.exp(0.001 * np.random.default_rng(0).standard_normal(len(n)))
@@ -117,5 +128,6 @@ def test_refusals():
     for name in ("gamma", "optimal_tokens:", "optimal_tokens:much"):
         with pytest.raises(ScalingError, match="1e9"):
             found.values(name)
+    assert found.se("a") > 0
     with pytest.raises(ScalingError, match="level"):
         found.interval("a", 95)

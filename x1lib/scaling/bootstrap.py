@@ -7,6 +7,7 @@ whole sweeps are simulated with both.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +60,10 @@ class Bootstrap:
             return np.exp(log_tokens)
 
     def se(self, name: str) -> float:
-        """Standard deviation over the resamples that have the quantity."""
-        return float(np.nanstd(self.values(name), ddof=1))
+        """Standard deviation over the resamples that have the quantity; NaN for fewer than 2."""
+        values = self.values(name)
+        values = values[np.isfinite(values)]
+        return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
     def interval(self, name: str, level: float = 0.95) -> tuple[float, float]:
         """Percentile interval; a resample without an optimum counts as unbounded at both ends."""

@@ -13,6 +13,7 @@ from x1lib.scaling.laws import Law, ScalingError
 
 UNKNOWNS = 5
 METHODS = ("huber", "l1", "huber_scale")
+LARGEST_LOG = 700.0  # its exponential is the largest that a float holds
 POLISHED = 64  # of the screened starts
 # Starts agree that end within this share of the lowest objective.
 AGREEING = 1e-4
@@ -108,8 +109,13 @@ def checked(n_params, n_tokens, loss) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def law_of(theta: np.ndarray) -> Law:
-    """The law of one row (a, b, e, alpha, beta)."""
+    """The law of one row (a, b, e, alpha, beta); ScalingError where it is beyond a float."""
     a, b, e, alpha, beta = map(float, theta)
+    if not max(abs(a), abs(b), abs(e)) < LARGEST_LOG:
+        raise ScalingError(
+            f"the fit ran off to A = exp({a:.0f}), B = exp({b:.0f}), E = exp({e:.0f}): these points"
+            " do not determine the law; give more sizes and token counts"
+        )
     return Law(math.exp(e), math.exp(a), alpha, math.exp(b), beta)
 
 
