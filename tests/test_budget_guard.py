@@ -744,3 +744,42 @@ def test_the_command_line_has_help():
 
 if __name__ == "__main__":
     each_kill(Path(sys.argv[1]))
+
+
+def test_a_relaunch_with_a_larger_plan_keeps_all_that_is_still_to_come(tmp_path):
+    """10 hours at a dollar are planned and 5 used; 12 hours then need 12 x 1.10 - 5 more."""
+    now = [1000.0]
+    machine = Machine("m", "h", now[0], seconds=lambda: now[0])
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    guard = BudgetGuard(ledger, 1.0)
+    guard.admit(Plan("run", 10), "R1")
+    purse = Purse(ledger, 1.0, "R1", machine=machine)
+    now[0] += 5 * 3600
+    purse.tick(force=True)
+    assert ledger.committed_usd == pytest.approx(11.0 - 5.0)
+    guard.admit(Plan("run", 12), "R1")
+    assert ledger.committed_usd == pytest.approx(13.2 - 5.0)
+    again = Ledger(tmp_path / "ledger.jsonl")  # as the next process reads it
+    assert again.committed_usd == pytest.approx(13.2 - 5.0)
+
+
+def test_whoever_takes_the_advice_is_admitted(tmp_path):
+    """What would fit is rounded down; with fixed costs above the cap there is no price."""
+    guard = BudgetGuard(Ledger(tmp_path / "ledger.jsonl"), 1.10)
+    with pytest.raises(BudgetRefused) as refused:
+        guard.admit(Plan("run", 36, usd_fixed=3.0, restart_hours=6.0))
+    hours = float(re.search(r"([0-9.]+) h would fit", str(refused.value))[1])
+    price = float(re.search(r"would fit at ([0-9.]+) an hour", str(refused.value))[1])
+    guard.admit(Plan("run", hours, usd_fixed=3.0, restart_hours=6.0))
+    BudgetGuard(guard.ledger, price).admit(Plan("run", 36, usd_fixed=3.0, restart_hours=6.0))
+    with pytest.raises(BudgetRefused, match="would fit at no price"):
+        guard.admit(Plan("run", 1, usd_fixed=60.0))
+
+
+def test_a_cap_that_was_raised_is_followed(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    old = Ledger(path, cap_usd=20.0)
+    old.reserve(1.0, "run", "R1")
+    Ledger(path, cap_usd=30.0).reserve(1.0, "other", "R2")  # writes the new cap
+    old.follow_cap()
+    assert old.cap_usd == 30.0

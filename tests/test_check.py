@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from x1lib import check, tracking
@@ -124,6 +125,7 @@ def test_an_exercise_is_open_right_or_wrong():
     said = []
     assert check.answer(None, 1280, log=said.append) is None and said.pop().startswith("open")
     assert check.answer(1290, 1280, log=said.append) is True and said.pop() == "right: 1,280"
+    assert check.answer(np.int64(1280), 1280, log=said.append) is True and said.pop()
     with pytest.raises(check.WrongAnswer, match=r"1,400 is too high\. Count the head"):
         check.answer(1400, 1280, hint="Count the head.")
     with pytest.raises(check.GuessError):

@@ -261,6 +261,29 @@ def test_the_cap_comes_before_a_good_end(tmp_path):
     assert watch.look(2, False, "finished").action == "end"  # or the idle machine passes the cap
 
 
+def test_a_machine_that_costs_money_is_watched_on_after_its_run(tmp_path):
+    """With a command that ends it; without one, or without a price, there is nothing to do."""
+    clock = Time()
+    machine = Machine("m", "h", clock.now, seconds=clock)
+    for price, ends_machine in ((0.0, True), (360.0, False)):
+        ledger = Ledger(tmp_path / f"{price}.jsonl", cap_usd=60.0)
+        purse = Purse(ledger, price, "R", role="watchdog", machine=machine)
+        verdict = Watch(60.0, purse, clock=clock).look(
+            1, False, "finished", ends_machine=ends_machine
+        )
+        assert verdict.action == "go"
+    ledger = Ledger(tmp_path / "ledger.jsonl", cap_usd=60.0)
+    purse = Purse(ledger, 360.0, "R", role="watchdog", machine=machine)
+    watch = Watch(60.0, purse, clock=clock)
+    looks = []
+    while (verdict := watch.look(1, False, "failed", ends_machine=True)) is None:
+        clock.now += 5
+        looks.append(ledger.spent_usd)
+        assert len(looks) < 1000
+    assert verdict.action == "end" and verdict.reason.startswith("budget: ")
+    assert looks and purse.spent_usd < 60.0  # in time, with what ending the machine takes
+
+
 def test_heartbeats_and_last_words_are_read_from_the_folder(tmp_path):
     empty = heartbeat(tmp_path)
     assert last_word(tmp_path) is None

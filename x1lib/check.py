@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from numbers import Real
 from pathlib import Path
 
 from x1lib import X1Error, tracking
@@ -170,7 +171,7 @@ def _between(logs: list[list[float]], x: float) -> list[float]:
 
 
 def _check(name: str, value: object) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, Real) and not isinstance(value, bool)  # numpy's are Real, too
     if value is not None and not (number and math.isfinite(value)):
         raise GuessError(f"{name} is {value!r}; expected a number, or None for no guess")
 

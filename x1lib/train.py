@@ -42,7 +42,7 @@ class Config:
     branch_from: str = opt("", "RUN_FOLDER[@STEP]: start from that state with these settings")
     # money: metered into ledger.jsonl, which all labs share
     usd_per_hour: float = opt(0.0, "price of this machine [US dollars]", free=True, low=0)
-    cap_usd: float = opt(50.0, "of all labs together [US dollars]", free=True, low=0)
+    cap_usd: float = opt(0.0, "of all labs; 0: what the ledger says, or 50", free=True, low=0)
     restart_hours: float = opt(0.0, "reserved for a relaunch [hours]", free=True, low=0)
     billed_since: float = opt(0.0, "seconds since 1970; 0: process 1's start", free=True, low=0)
     # text

@@ -179,7 +179,7 @@ assert brief == {False: 1.79, True: 1.10} and 0.5 < even < 1.2
 # %% [markdown]
 # **Takeaway.** With saves that are quick and a restart that is automatic, spot survives rough treatment. What kills it is not the eviction but a run that cannot resume: then M hours are lost each time, not half an interval.
 #
-# 🇪🇸 El descuento de una máquina interrumpible solo vale si el entrenamiento sabe reanudarse. La regla de Young dice cada cuánto guardar: la raíz del doble del producto entre lo que tarda una copia y lo que dura la máquina. La curva es plana cerca del mínimo: equivocarse por un factor de dos cuesta apenas tres puntos.
+# 🇪🇸 El descuento de una máquina interrumpible solo vale si el entrenamiento sabe reanudarse. La regla de Young dice cada cuánto guardar: la raíz del doble del producto entre lo que tarda una copia y lo que dura la máquina. La curva es plana cerca del mínimo: equivocarse por un factor de dos cuesta apenas dos puntos.
 
 # %% [markdown]
 # ## 3. What else is on the bill
@@ -242,7 +242,7 @@ print(f"at an assumed 0.30 USD a kWh: {home.usd:.2f} USD, against {run.usd:.2f} 
 assert 6 < home.kg_co2e / french < 7 and home.usd < 0.15 * run.usd
 
 # %% [markdown]
-# **Takeaway.** For a run of this size the card's rent is the bill; storage, bandwidth and power are rounding, until you forget a volume for months. *Where* you train changed the carbon by a factor of more than six.
+# **Takeaway.** For a run of this size the card's rent is most of the bill, and egress, power and a forgotten volume are about a tenth of it each. (The first 100 GB out of a month may be free: read the contract.) *Where* you train changed the carbon by a factor of more than six.
 #
 # 🇪🇸 Leer los datos cuesta menos de medio megabyte por segundo, y la electricidad es calderilla al lado del alquiler. Lo que sí se nota es el volumen olvidado, que factura mes tras mes, y la red eléctrica: los mismos kilovatios hora contaminan casi siete veces más en una que en otra.
 
@@ -277,9 +277,9 @@ assert math.isclose(found["6n"][1], llama.implied_mfu(), rel_tol=0.02)  # 69.0B 
 Table(("convention", "our tiny run", "Llama-2-70B", "what it counts"), rows)
 
 # %% [markdown]
-# **Takeaway.** For a large model the conventions agree within a tenth. For a small one, where head and attention weigh as much as the body, one and the same run has 24% or 48%. An MFU without its convention is not a number; ours is `palm` everywhere.
+# **Takeaway.** For a large model the conventions agree within a tenth. For a small one, where head and attention weigh as much as the body, one convention gives the same run twice the MFU of another. An MFU without its convention is not a number; ours is `palm` everywhere.
 #
-# 🇪🇸 El MFU depende de qué operaciones se cuenten. En un modelo de setenta mil millones de parámetros da casi igual; en uno diminuto, la misma ejecución vale 24 % o 48 % según la convención. Por eso un MFU sin apellido no dice nada.
+# 🇪🇸 El MFU depende de qué operaciones se cuenten. En un modelo de setenta mil millones de parámetros da casi igual; en uno diminuto, la misma ejecución vale el doble con una convención que con otra. Por eso un MFU sin apellido no dice nada.
 
 # %% [markdown]
 # ## 5. "A 7B model costs a million dollars"
@@ -437,7 +437,7 @@ assert exposed[0] == 0 and 30 < exposed[1] < 40
 # %% [markdown]
 # ## 8. Which wins, and where
 #
-# A step is then: products / efficiency, plus what cannot hide, plus a pipeline's idling. **Simplifications**: no latency, no congestion, no stragglers, and one efficiency of 0.55 for all kernels, which is an assumption. So times are floors. Before using it on a 70B, hold it against ten models that were really measured, 1.7B to 1T parameters on up to 3,072 A100s (Narayanan et al. 2021, table 1).
+# A step is then: products / efficiency, plus what cannot hide, plus a pipeline's idling. **Simplifications**: no latency, no congestion, no stragglers, and one efficiency of 0.55 for all kernels, which is an assumption. So times are floors. Before using it on a 70B, hold it against ten models that were really measured, 1.7B to 1T parameters on up to 3,072 A100s (Narayanan et al. 2021, table 1; of its throughputs only the last was checked against the paper).
 
 # %%
 names = [f"{row.n_params / 1e9:,.4g}B" for row in MEGATRON_TABLE_1]
@@ -482,7 +482,7 @@ assert theirs < top.mfu < 1.3 * theirs
 clusters.winners(found)
 
 # %% [markdown]
-# **Takeaway.** TP where NVLink reaches; ZeRO over a fast network while the batch lasts; pipelines where the network is slow, since they send least. More cards always means fewer tokens for each, and that is what ends every line.
+# **Takeaway.** TP inside a machine where NVLink is; ZeRO over a fast network while the batch lasts, alone or with a little TP (the middle column changes from one to the other by differences that are no findings); pipelines where the network is slow, since they send least. More cards always means fewer tokens for each, and that is what ends every line.
 #
 # 🇪🇸 No hay una estrategia mejor que las demás, sino regímenes. Dentro de la máquina, cortar matrices; entre máquinas con buena red, ZeRO; con red lenta, tuberías, que son las que menos hablan. Y siempre hay un límite: el lote se acaba, cada tarjeta recibe menos trabajo y el rendimiento cae.
 
@@ -589,7 +589,7 @@ check.answer(idle_share, truth, hint="7/64 is idle over busy; you are asked for 
 #
 # **●●●, an evening.** Price the run you want: your card, today's price from the provider's own page, your tokens. Then write down the three numbers you trust least, and what the bill becomes if each is wrong by half.
 #
-# 🇪🇸 Los cinco primeros se corrigen solos; el último es el que más enseña. Una estimación honrada dice también en qué cifras no confía.
+# 🇪🇸 Los cuatro primeros se corrigen solos; el último es el que más enseña. Una estimación honrada dice también en qué cifras no confía.
 
 # %% [markdown]
 # ## What would change this

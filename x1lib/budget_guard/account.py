@@ -141,9 +141,7 @@ class Account:
     def _apply_reserve(self, entry: dict) -> None:
         run = self.runs[entry["run_id"]]
         run.label = run.label or entry["label"]
-        known = self.reservations.get(entry["id"])
-        before = known.cost_before_usd if known else run.usd
-        new = Reservation(entry["id"], entry["run_id"], entry["label"], entry["usd"], before)
+        new = Reservation(entry["id"], entry["run_id"], entry["label"], entry["usd"], run.usd)
         self.reservations[new.id] = self._open_of_run[new.run_id] = new
 
     def _apply_settle(self, entry: dict) -> None:

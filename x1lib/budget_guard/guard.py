@@ -78,6 +78,12 @@ class Admission:
     reservation: str | None = None
 
 
+def _down(value: float, digits: int) -> float:
+    """Rounded down, so that whoever takes the advice is not refused again."""
+    scale = 10**digits
+    return math.floor(value * scale) / scale if math.isfinite(value) else value
+
+
 class BudgetGuard:
     """Admits plans at one price.
 
@@ -122,7 +128,8 @@ class BudgetGuard:
             if run_id and to_come > aside + CENT_FRACTION:
                 ledger.set_aside(to_come, plan.label, run_id)
                 reservation = ledger.reservation_of(run_id)
-        text += f"; {available - to_come:.2f} are left; break-even at {break_even:.3f} an hour"
+        even = f"break-even at {_down(break_even, 3):.3f} an hour"
+        text += f"; {available - to_come:.2f} are left; {even}"
         id = reservation.id if reservation else None
         return Admission(usd, available - to_come, break_even, text, id)
 
@@ -151,12 +158,13 @@ class BudgetGuard:
         break_even: float,
         fits: float,
     ) -> BudgetRefused:
-        advice = f"at {self.usd_per_hour:g} an hour {fits:.1f} h would fit"
+        digits = 1 if fits >= 1 else 4
+        advice = f"at {self.usd_per_hour:g} an hour {_down(fits, digits):.{digits}f} h would fit"
+        price = f"at {_down(break_even, 3):.3f} an hour" if break_even else "at no price"
         if self.machine and not fits:
             advice += "; if this machine is billed from a later time, give billed_since"
         error = BudgetRefused(
-            f"{text}: {to_come - available:.2f} too much; it would fit at"
-            f" {break_even:.3f} an hour, and {advice}",
+            f"{text}: {to_come - available:.2f} too much; it would fit {price}, and {advice}",
             to_come,
             available,
         )

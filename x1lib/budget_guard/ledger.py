@@ -102,6 +102,11 @@ class Ledger(Account):
                 )
             return self.set_aside(usd, label, run_id)
 
+    def follow_cap(self) -> None:
+        """Take the cap that the newest line says: a reader who starts a run again may raise it."""
+        self.journal.refresh()
+        self.cap_usd = self.recorded_cap_usd or self.cap_usd
+
     def set_aside(self, usd: float, label: str, run_id: str) -> str:
         """Write a reservation, or the new sum of the open one, without asking what is left."""
         with self.journal.locked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -264,7 +265,10 @@ def _times(what: str, amount: object, price_name: str, price: object) -> np.ndar
 
 
 def _price(own, provider, cards, spot, n_gpus, notes: list[str]) -> np.ndarray:
-    """US dollars a card hour: the reader's own, else the provider's, else NaN."""
+    """US dollars an hour for each card used: the reader's own, else the provider's, else NaN.
+
+    Of a machine that is sold whole, the cards that stand idle are in the price of those at work.
+    """
     if own is not None:
         price = number("usd_per_gpu_hour", own, low=0)
         notes.append(
@@ -280,7 +284,9 @@ def _price(own, provider, cards, spot, n_gpus, notes: list[str]) -> np.ndarray:
         key = (provider, card.name, bool(spot), int(n_gpus))
         if key not in seen:
             seen[key] = price_of(provider, card, key[2], key[3])
-        return seen[key].usd_per_gpu_hour
+        price, wanted = seen[key], key[3]
+        billed = math.ceil(wanted / price.gpus) * price.gpus  # machines are sold whole
+        return price.usd_per_gpu_hour * billed / wanted
 
     wide = [provider, cards, spot, n_gpus]
     found = np.frompyfunc(look, 4, 1)(*(np.array(w, dtype=object) for w in wide))
@@ -290,7 +296,7 @@ def _price(own, provider, cards, spot, n_gpus, notes: list[str]) -> np.ndarray:
             notes.append(f"that price is {price.age_days()} days old: look at the page")
         if cards_wanted % price.gpus:
             whole = f"sold in machines of {price.gpus} cards"
-            notes.append(f"{whole}: for {cards_wanted} you pay for the rest of one too")
+            notes.append(f"{whole}: for {cards_wanted} you pay for the rest of one too, as here")
         if spot:
             notes.append("spot: what evictions cost is in failed_share alone")
     return np.asarray(found, dtype=np.float64)

@@ -122,6 +122,8 @@ def start(config: Config, log: Callable[[str], object] = print) -> Launched:
     """
     folder = project_root() / config.out
     _refuse_strange(folder)
+    if config.usd_per_hour and os.environ.get("X1_TERMINATE"):
+        watchdog.terminator(os.environ["X1_TERMINATE"]).check()  # before anything is billed
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / LAUNCH_LOCK, "a")
@@ -210,7 +212,8 @@ def _watchdog(run: Launched, config: Config) -> str | None:
         return None
     arguments = [sys.executable, "-m", "x1lib.watchdog", str(run.folder)]
     arguments += [f"--usd-per-hour={config.usd_per_hour}", f"--ledger={ledger_path(run.folder)}"]
-    arguments += [f"--cap-usd={config.cap_usd}"]
+    if config.cap_usd:
+        arguments.append(f"--cap-usd={config.cap_usd}")
     if config.billed_since:
         arguments.append(f"--billed-since={config.billed_since}")
     terminate = os.environ.get("X1_TERMINATE", "")

@@ -20,6 +20,7 @@ from x1lib.runtime import EXIT_BUDGET
 
 LEDGER = "ledger.jsonl"
 LABS = "X1-pretraining"  # the folder of all labs, which share one ledger
+CAP_USD = 50.0  # of all labs, where neither the reader nor the ledger says another
 NO_PRICE = "not counted: no price was given"
 
 
@@ -38,7 +39,9 @@ def ledger_path(out: Path) -> Path:
 
 def guard_of(config, out: Path, **machine) -> tuple[BudgetGuard, Plan]:
     """The guard of a run's ledger, and what the run is planned to take."""
-    ledger = Ledger(ledger_path(out), cap_usd=config.cap_usd)
+    path = ledger_path(out)
+    recorded = Ledger(path, overspent_ok=True).recorded_cap_usd
+    ledger = Ledger(path, cap_usd=config.cap_usd or recorded or CAP_USD)
     guard = BudgetGuard(ledger, config.usd_per_hour, **machine)
     return guard, Plan(Path(out).name, config.hours, restart_hours=config.restart_hours)
 

@@ -4,8 +4,10 @@ Start it beside the trainer, on the same machine, so that it outlives your shell
 trainer without a heartbeat for so many minutes (no step in heartbeat.json, nothing new in
 metrics.jsonl, train.log or state/), or one that was killed and not started again in that time, is
 ended: SIGTERM, a minute to save, SIGKILL; then --terminate ends the machine, tried until it works.
-A trainer that ends by itself is left alone, and the machine too: end it yourself, it is billed
-until then. A `shutdown` typed on the machine may leave it on the bill.
+A trainer that ends by
+itself is left alone, and so is the machine: end it yourself, it is billed until then. With a price
+and --terminate the watchdog stays, meters it, and ends it before the cap if you do not. A
+`shutdown` typed on the machine may leave it on the bill.
 """
 
 from __future__ import annotations

@@ -53,9 +53,13 @@ class Watch:
         self.silence = 0.0
         self._clock, self._looked, self._beat = clock, clock(), None
 
-    def look(self, beat: Hashable, alive: bool, ended: str | None) -> Verdict | None:
+    def look(
+        self, beat: Hashable, alive: bool, ended: str | None, *, ends_machine: bool = False
+    ) -> Verdict | None:
         """What to do now; None to go on watching.
 
+        ends_machine: there is a command that ends the machine. A machine that costs money is then
+        watched on when its trainer has ended, until its reader ends it or the money is over.
         beat: changes while the trainer works. ended: how a trainer that is gone ended by itself.
         One that was killed gave no such word: its machine is billed on, so that it is watched
         like a silent one until somebody starts the run again.
@@ -66,6 +70,8 @@ class Watch:
         self._beat = beat
         if self.purse and (reason := self.purse.must_stop()):
             return Verdict("end", reason)
+        if not alive and ended and ends_machine and self.purse and self.purse.usd_per_hour:
+            return None
         if not alive and ended:
             return Verdict("go", f"the trainer ended by itself: {ended}")
         if self.silence >= self.silent_seconds:
@@ -137,13 +143,26 @@ class Watchdog:
                     )
                 alive = trainer is not None and trainer.is_alive()
                 ended = last_word(self.folder) if trainer and not alive else None
-                verdict = self.watch.look(heartbeat(self.folder), alive, ended)
+                if ended and self.record.reason != ended:
+                    self.record.reason = ended
+                    self.log(f"watchdog: the trainer ended by itself: {ended}")
+                self._follow_cap()
+                verdict = self.watch.look(
+                    heartbeat(self.folder), alive, ended, ends_machine=self.terminate is not None
+                )
                 if verdict and verdict.action == "go":
                     self._leave("left", verdict.reason)
                     return 0
                 if verdict:
                     return self._end(trainer, verdict.reason)
                 time.sleep(self.poll_seconds)
+
+    def _follow_cap(self) -> None:
+        try:
+            if self.purse:
+                self.purse.ledger.follow_cap()
+        except LedgerError as error:
+            self.record.ledger_trouble = str(error)
 
     # ---- the end of a run
 
