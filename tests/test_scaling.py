@@ -483,7 +483,7 @@ def test_the_expected_interval_is_what_simulated_fits_show(sigma_trunk):
     law = BESIROGLU
     truth = np.array([math.log(law.A), math.log(law.B), math.log(law.E), law.alpha, law.beta])
     begin = np.repeat(points.centred(truth)[None], 400, axis=0)
-    theta, _, converged = solver.solve(begin, points, z=points.z + noise, delta=10.0, threads=1)
+    theta, _, converged = solver.solve(begin, points, z=points.z + noise, delta=10.0)
     assert converged.all()
     a, b, _, alpha, beta = points.plain(theta).T
     log_d = (np.log(beta / alpha) + b - a + alpha * math.log(1e9)) / beta

@@ -7,14 +7,12 @@ measured from their means so that the five unknowns are nearly independent.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 # Fits that one pass over the arrays holds: 64 rows of a few hundred points stay in the cache.
 CHUNK = 64
-THREADS = 2
 MAX_STEPS = 200
 # A fit ends when Newton's step promises less than this share of its objective.
 SHARE_LEFT = 1e-11
@@ -110,7 +108,7 @@ def derivatives(theta, points: Points, z: np.ndarray, weights: np.ndarray, delta
     return value, gradient, hessian, safe
 
 
-def solve(theta, points: Points, z=None, weights=None, delta=1e-3, threads: int = THREADS):
+def solve(theta, points: Points, z=None, weights=None, delta=1e-3):
     """Minimise from every row of `theta` (centred); returns theta, objectives and converged flags.
 
     `z` (log losses) and `weights` are one row for all fits or a row a fit; `delta` one number or
@@ -126,12 +124,8 @@ def solve(theta, points: Points, z=None, weights=None, delta=1e-3, threads: int 
     def one(part: slice):
         return _solve_chunk(theta[part], points, z[part], weights[part], delta[part])
 
-    if len(parts) == 1 or threads == 1:
-        done = [one(part) for part in parts]
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            done = list(pool.map(one, parts))
-    return tuple(np.concatenate(column) for column in zip(*done))
+    # One after another: arrays of this size gain nothing from a second thread.
+    return tuple(np.concatenate(column) for column in zip(*map(one, parts)))
 
 
 def _solved(systems: np.ndarray, right: np.ndarray) -> np.ndarray:
