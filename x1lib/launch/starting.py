@@ -305,5 +305,7 @@ def why(run: Launched) -> str:
     lines = [f"  {line}" for line in log_end(run.folder, run.log_bytes)[-8:]]
     if lines and lines[-1].endswith(runtime.HOURS_OVER):
         advice = "nothing is left of its hours: give more of them, or a smaller shape"
+        if tracking.last_step(run.folder):
+            advice = "start it again: in a minute it evaluates and exports what it came to"
     start = f"the run in {shown(run.folder)} did not finish; the end of its {LOG}:"
     return "\n".join([start, *lines, f"The trainer (process {run.pid}) {how}; {advice}."])

@@ -115,6 +115,7 @@ def rehearse_end(run: Session, look: Callable[[], dict], others: Callable[[], ob
     others_seconds = _seconds(others)
     if not run.config.hours:
         return
+    tracking.draw_loss_curve(run.out, log=run.log)  # imports and looks for fonts: once a process
     others_seconds += _seconds(lambda: tracking.draw_loss_curve(run.out, log=run.log))
     done = sum(result["n_tokens"] for result in looked.values())
     again = look_seconds * _last_tokens(run, run.plan.final_eval_tokens) / done + others_seconds
