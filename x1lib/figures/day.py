@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from x1lib.economics import GPUS, flops_per_token
+from x1lib.economics import estimate
 from x1lib.figures.shown import TWIN_DPI, Dragged, Picture
 
 MFUS = tuple(share / 100 for share in range(10, 65, 5))
@@ -29,8 +29,7 @@ class Day:
 
 
 def _hours(shape: str, n_tokens, mfu: float, seq_len: int, gpu: str):
-    rate = mfu * GPUS[gpu].bf16_flops_per_sec  # useful FLOP/s
-    return n_tokens * flops_per_token(shape, seq_len) / rate / 3600
+    return estimate(shape=shape, n_tokens=n_tokens, gpu=gpu, mfu=mfu, seq_len=seq_len).hours
 
 
 def plans(days: list[Day], mfu: float, seq_len: int, gpu: str, usd_per_hour: float) -> Dragged:

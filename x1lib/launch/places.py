@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import torch
 
 from x1lib.tracking import scrub
+from x1lib.tracking.holders import read_json
 
 LOG, MANIFEST = "train.log", "manifest.json"
 PROGRESS = re.compile(r"^(?:step|tokenised) ([\d,]+)(?:/| of )([\d,]+)\b")
@@ -46,10 +46,7 @@ def say(text: object) -> None:
 
 def manifest(folder: Path) -> dict:
     """What a run says of itself, or nothing yet."""
-    try:
-        return json.loads((folder / MANIFEST).read_text())
-    except (FileNotFoundError, ValueError):  # none yet, or damaged: the trainer writes it anew
-        return {}
+    return read_json(folder / MANIFEST)  # a damaged one, too: the trainer writes it anew
 
 
 def size(path: Path) -> int:

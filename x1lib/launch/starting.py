@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import itertools
-import json
 import os
 import platform
 import signal
@@ -29,7 +27,7 @@ from x1lib.launch.places import (
 from x1lib.session.money import ledger_path
 from x1lib.settings import ConfigError
 from x1lib.tracking import mirror, scrub, write_json
-from x1lib.tracking.holders import read_json
+from x1lib.tracking.holders import is_locked, read_json
 from x1lib.train import Config
 
 LOCK, LAUNCH_LOCK, WATCHDOG_LOG = "lock", "launch.lock", "watchdog.log"
@@ -250,24 +248,18 @@ def _detached(arguments: list[str], log: Path, cwd: Path) -> subprocess.Popen:
 
 def _holder(folder: Path) -> int | None:
     """The process that holds a run folder, by the lock and not by the number in it alone."""
-    with contextlib.suppress(FileNotFoundError), open(folder / LOCK) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _holder_written(folder)
-            if holder.get("host", platform.node()) != platform.node():
-                where = f"{shown(folder)} on {holder['host']}"
-                raise LaunchError(f"a trainer is at work in {where}; follow it there") from None
-            return holder.get("pid")
-    return None
+    if not is_locked(folder / LOCK):
+        return None
+    holder = _holder_written(folder)
+    if holder.get("host", platform.node()) != platform.node():
+        where = f"{shown(folder)} on {holder['host']}"
+        raise LaunchError(f"a trainer is at work in {where}; follow it there")
+    return holder.get("pid")
 
 
 def _holder_written(folder: Path) -> dict:
     """What the newest trainer wrote into the lock file; that it still runs, the lock must say."""
-    try:
-        return json.loads((folder / LOCK).read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
+    return read_json(folder / LOCK)
 
 
 def _check_same(config: Config, folder: Path) -> None:

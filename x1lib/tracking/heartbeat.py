@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from x1lib.tracking.holders import read_json
+
 HEARTBEAT = "heartbeat.json"
 SECONDS = 2.0
 _WIDTH = 160  # bytes: always written whole, over the old ones
@@ -55,8 +57,4 @@ class Heartbeat(contextlib.AbstractContextManager):
 
 def last_beat(folder: Path) -> dict:
     """The newest heartbeat of a run folder; empty where there is none to be read."""
-    try:
-        found = json.loads((Path(folder) / HEARTBEAT).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_json(Path(folder) / HEARTBEAT)
