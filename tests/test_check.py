@@ -1,11 +1,19 @@
 """Feedback on guesses: none is fine, a good one is told from a bad one, the first one stays."""
 
+import contextlib
+import io
 import json
+import math
+import sys
+import types
 
 import numpy as np
 import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
 
 from x1lib import check, tracking
+from x1lib.exercises import ExerciseError, Key
 
 
 @pytest.mark.parametrize(
@@ -121,12 +129,112 @@ def test_the_law_is_told_to_hold_or_to_fail(tmp_path):
     assert "this run had 1 tokens" in str(said.pop())
 
 
-def test_an_exercise_is_open_right_or_wrong():
+def test_numbers_of_numpy_and_torch_are_guesses(tmp_path):
+    given = {"a": np.int64(3), "b": np.float32(0.5), "c": np.array(7), "d": torch.tensor(2.5)}
+    kept = {"a": 3.0, "b": 0.5, "c": 7.0, "d": 2.5}
+    assert check.save_predictions(tmp_path, **given) == kept
+    assert check.save_predictions(tmp_path, **dict.fromkeys(given)) == kept
+    assert check.guess(np.float32(3), np.float64(3), log=len) is True
+    for value in (np.bool_(True), np.array([1, 2]), np.float32("nan")):
+        with pytest.raises(check.GuessError):
+            check.guess(value, 3.0)
+
+
+# Exercises
+
+
+def third() -> Key:
+    return Key(1280, "Count the head.", {640: "That is half of it."}, rel_tol=0.02)
+
+
+def of_the_run(width: int) -> Key:
+    return Key(2 * width, "Twice the width.", rel_tol=0)
+
+
+def by_name() -> Key:
+    return Key("beta2", "Which average forgets slowest?", {"lr": "Not that."}, choices=LEVERS)
+
+
+LEVERS = ("beta2", "lr", "clip")
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """A notebook 99 with three exercises."""
+    module = types.ModuleType("x1lib.exercises.nb99")
+    module.EXERCISES = (third, of_the_run, by_name)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1280, 1290.0, np.int64(1280), np.float32(1280), np.array(1280.0), torch.tensor(1280)],
+)
+def test_a_right_answer_is_told_so(notebook, value):
     said = []
-    assert check.answer(None, 1280, log=said.append) is None and said.pop().startswith("open")
-    assert check.answer(1290, 1280, log=said.append) is True and said.pop() == "right: 1,280"
-    assert check.answer(np.int64(1280), 1280, log=said.append) is True and said.pop()
-    with pytest.raises(check.WrongAnswer, match=r"1,400 is too high\. Count the head"):
-        check.answer(1400, 1280, hint="Count the head.")
-    with pytest.raises(check.GuessError):
-        check.answer("many", 1280)
+    assert check.answer("99.1", value, log=said.append) is True and said == ["right: 1,280"]
+
+
+def test_an_answer_may_need_what_the_run_knows(notebook):
+    assert check.answer("99.2", 8, width=4, log=len) is True
+    with pytest.raises(check.WrongAnswer, match=r"8\.01 is too high\. Twice"):
+        check.answer("99.2", 8.01, width=4)
+
+
+def test_no_answer_is_open_whatever_is_asked():
+    said = []
+    for exercise in ("02.1", "02.99", "nowhere.1", "", None):
+        assert check.answer(exercise, None, log=said.append, width=object()) is None
+    assert set(said) == {"open: put your answer in the place of None"} and len(said) == 5
+
+
+@pytest.mark.parametrize(
+    ("exercise", "value", "words"),
+    [
+        ("99.1", 1400, "1,400 is too high. Count the head."),
+        ("99.1", -1280, "-1,280 is too low. Count the head."),
+        ("99.1", 642, "642 is not right. That is half of it."),
+        ("99.3", "clip", "'clip' is not right. Which average forgets slowest?"),
+        ("99.3", " LR", "' LR' is not right. Not that."),
+    ],
+)
+def test_a_wrong_answer_teaches(notebook, exercise, value, words):
+    with pytest.raises(check.WrongAnswer) as caught:
+        check.answer(exercise, value)
+    assert str(caught.value) == words
+    # What Jupyter shows is one line, and no solution.
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell()
+    shell.user_ns.update(check=check, value=value)
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        assert not shell.run_cell(f"check.answer({exercise!r}, value)").success
+    assert shown.getvalue() == f"not yet: {words}\n"
+
+
+def test_a_choice_is_taken_in_any_case(notebook):
+    said = []
+    assert check.answer("99.3", "Beta2 ", log=said.append) is True and said == ["right: beta2"]
+    for value in ("beta1", 3, ""):
+        with pytest.raises(check.GuessError, match="expected one of beta2, lr, clip"):
+            check.answer("99.3", value)
+
+
+@pytest.mark.parametrize("value", ["many", True, np.bool_(False), math.nan, np.inf, [3], {}])
+def test_an_answer_is_a_number(notebook, value):
+    with pytest.raises(check.GuessError, match=r"answer is .*; expected a number"):
+        check.answer("99.1", value)
+
+
+@pytest.mark.parametrize(
+    ("exercise", "words"),
+    [
+        ("99.4", "no exercise '99.4'; expected 99.1 to 99.3"),
+        ("99.0", "expected 99.1 to 99.3"),
+        ("99", "expected 99.1 to 99.3"),
+        ("98.1", "no exercises for '98'; expected x1lib.exercises.nb98"),
+        ("lab99.1", "no exercises for 'lab99'; expected x1lib.exercises.lab99"),
+    ],
+)
+def test_an_exercise_that_is_not_there_is_an_error(notebook, exercise, words):
+    with pytest.raises(ExerciseError, match=words):
+        check.answer(exercise, 1)

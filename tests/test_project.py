@@ -40,6 +40,7 @@ LAYERS = [
     ("postmortem",),
     ("inference",),
     ("published_logs",),
+    ("exercises",),
     ("check", "quiz", "done"),
     ("figures",),
     ("widgets",),

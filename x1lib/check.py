@@ -1,4 +1,17 @@
-"""Feedback on guesses, and their record from before anything ran; a law's sealed prediction."""
+"""Feedback on guesses and exercises; guesses' record from before anything ran; sealed predictions.
+
+An exercise shows the reader a `None` and a check, and nothing of its solution:
+
+    h200s = None  # cards
+
+    check.answer("02.3", h200s)
+
+"02.3" is the third exercise of notebook 02. What it asks for is computed in `x1lib.exercises.nb02`
+(`x1lib.exercises.lab00` for a lab) by the function of the same name, `h200s`, third in that
+module's EXERCISES; it returns a `Key` with the value, a hint, and what to say of known slips. What
+only the reader's run knows is handed on: `check.answer("lab00.2", window, shape=size)`. The cell
+below holds the folded solution, which opens with an expression in backticks that is right.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +22,10 @@ from datetime import datetime
 from numbers import Real
 from pathlib import Path
 
+import numpy as np
+
 from x1lib import X1Error, tracking
+from x1lib.exercises import Key, key_of
 
 PREDICTIONS = "predictions.json"
 SEALED = Path("scaling-law") / "prediction.json"  # beside the run folders
@@ -21,6 +37,10 @@ class GuessError(X1Error, TypeError):
 
 class WrongAnswer(X1Error, AssertionError):
     """An exercise's answer that is not right."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What Jupyter shows in the place of a traceback: the words alone."""
+        return [f"not yet: {self}"]
 
 
 class SealedError(X1Error, ValueError):
@@ -35,7 +55,7 @@ def guess(
     None is fine. Returns True, False, or None where there is nothing to compare. Raises GuessError
     for a guess that is no finite number.
     """
-    _check(name, value)
+    value = _check(name, value)
     if value is None or truth is None:
         said = "nothing predicted" if value is None else f"you said {_short(value)}"
         was = "it was not measured" if truth is None else f"it was {_short(truth)}"
@@ -53,21 +73,38 @@ def guess(
     return good
 
 
-def answer(value: float | None, truth: float, rel_tol: float = 0.02, hint: str = "", log=print):
-    """Check an exercise's answer: None is open, a right one is told so; True when right.
+def answer(exercise: str, value: float | str | None, *, log=print, **given: object) -> bool | None:
+    """Check the answer to an exercise, such as "02.3": None is open, a right one is told so.
 
-    Raises WrongAnswer, with the hint, for one that is off by more than rel_tol, and GuessError for
-    one that is no finite number.
+    Returns None or True. Raises WrongAnswer for another answer, with what is known about that slip
+    or a hint; GuessError for one that is no finite number, or none of the choices.
     """
-    _check("answer", value)
     if value is None:
         log("open: put your answer in the place of None")
         return None
-    if not math.isclose(value, truth, rel_tol=rel_tol):
-        side = "high" if value > truth else "low"
-        raise WrongAnswer(f"{_short(value)} is too {side}. {hint}".rstrip())
-    log(f"right: {_short(truth)}")
-    return True
+    key = key_of(exercise, **given)
+    if key.choices:
+        return _choice(value, key, log)
+    said, truth = _number("answer", value), float(key.value)
+    if math.isclose(said, truth, rel_tol=key.rel_tol):
+        log(f"right: {_short(truth)}")
+        return True
+    for wrong, words in key.slips.items():
+        # A slip is recognised as closely as an answer, and by what it is printed as.
+        if math.isclose(said, wrong, rel_tol=max(key.rel_tol, 0.005)):
+            raise WrongAnswer(f"{_short(said)} is not right. {words}")
+    raise WrongAnswer(f"{_short(said)} is too {'high' if said > truth else 'low'}. {key.hint}")
+
+
+def _choice(value: object, key: Key, log) -> bool:
+    said = value.strip().casefold() if isinstance(value, str) else None
+    if said not in {one.casefold() for one in key.choices}:
+        raise GuessError(f"the answer is {value!r}; expected one of {', '.join(key.choices)}")
+    if said == str(key.value).casefold():
+        log(f"right: {key.value}")
+        return True
+    slips = {str(wrong).casefold(): words for wrong, words in key.slips.items()}
+    raise WrongAnswer(f"{value!r} is not right. {slips.get(said, key.hint)}")
 
 
 def save_predictions(folder: Path, **guesses: float | None) -> dict:
@@ -77,8 +114,7 @@ def save_predictions(folder: Path, **guesses: float | None) -> dict:
     a prediction made after the result is none.
     Raises GuessError for a guess that is no finite number.
     """
-    for name, value in guesses.items():
-        _check(name, value)
+    guesses = {name: _check(name, value) for name, value in guesses.items()}
     path = Path(folder) / PREDICTIONS
     kept = json.loads(path.read_text()) if path.exists() else {}
     new = {name: value for name, value in guesses.items() if value is not None}
@@ -170,10 +206,18 @@ def _between(logs: list[list[float]], x: float) -> list[float]:
     return [math.exp(a + share * (b - a)) for a, b in zip(before, after, strict=True)]
 
 
-def _check(name: str, value: object) -> None:
-    number = isinstance(value, Real) and not isinstance(value, bool)  # numpy's are Real, too
-    if value is not None and not (number and math.isfinite(value)):
+def _number(name: str, value: object) -> float:
+    """A finite number as float, numpy's and torch's scalars included; GuessError for all else."""
+    if not isinstance(value, Real) and np.ndim(value) == 0 and hasattr(value, "item"):
+        value = value.item()
+    good = isinstance(value, Real) and not isinstance(value, bool)  # numpy's scalars are Real, too
+    if not (good and math.isfinite(value)):
         raise GuessError(f"{name} is {value!r}; expected a number, or None for no guess")
+    return float(value)
+
+
+def _check(name: str, value: object) -> float | None:
+    return None if value is None else _number(name, value)
 
 
 def _short(value: float) -> str:

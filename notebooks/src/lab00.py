@@ -518,33 +518,33 @@ for who, (bits, name) in rivals.items():
 # %% [markdown]
 # ## Exercises
 #
-# **●○○, 5 minutes.** The `50m` model spends part of its FLOPs outside its body: in the output head and in attention. Which share of all of them, at a window of 1,024?
+# Put your answer in the place of `None` and run the cell. A wrong one gets a hint; the solutions are folded.
+#
+# **lab00.1 ●○○, 5 minutes.** The `50m` model spends part of its FLOPs outside its body: in the output head and in attention. Which share of all of them, at a window of 1,024?
 
 # %% tags=["nbval-check-output"]
 share_beyond_body = None  # 0 to 1
 
-truth = 1 - 6 * count_params("50m").body / economics.flops_per_token("50m", 1024)
-check.answer(share_beyond_body, truth, hint="palm counts all of them, kaplan the body.")
+check.answer("lab00.1", share_beyond_body)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# `1 - economics.flops_per_token("50m", 1024, "kaplan") / economics.flops_per_token("50m", 1024)`: nearly half.
+# `1 - economics.flops_per_token("50m", 1024, "kaplan") / economics.flops_per_token("50m", 1024)`: nearly half. `palm` counts all of them, `kaplan` the body alone.
 #
 # </details>
 #
-# **●●○, 10 minutes.** How long must a window be for attention to cost this run's model as much as all its other products together? In tokens.
+# **lab00.2 ●●○, 10 minutes.** How long must a window be for attention to cost this run's model as much as all its other products together?
 
 # %% tags=["nbval-check-output"]
 window_of_equal_cost = None  # tokens
 
-truth = 6 * n.matmul / (12 * size.n_layers * heads_width)
-check.answer(window_of_equal_cost, truth, hint="Set the two terms of the cost equal.")
+check.answer("lab00.2", window_of_equal_cost, shape=size)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# 6 × `n.matmul` = 12 × layers × width of the heads × window; solve for the window. Beyond it, a longer context is what you pay for.
+# `6 * n.matmul / (12 * size.n_layers * heads_width)`: where 6 × the parameters in products equals 12 × layers × width of the heads × window. Beyond it, a longer context is what you pay for.
 #
 # </details>
 #
