@@ -157,7 +157,7 @@ def other(value, among):
 
 @pytest.mark.parametrize("field", fields(Config), ids=NAMES)
 def test_a_resume_may_change_what_is_free_and_nothing_else(field):
-    then = Config(steps=5, hours=1.0)
+    then = Config(steps=5, hours=1.0, lr=0.1)  # base_width takes one
     value = other(getattr(then, field.name), field.metadata["among"])
     value = {"shape": "5m", "batch_tokens": 512}.get(field.name, value)
     now = replace(then, **{field.name: value})
@@ -169,6 +169,7 @@ def test_what_decides_the_weights_is_not_free():
     free = {f.name for f in fields(Config) if f.metadata["free"]}
     deciding = {"seed", "steps", "tokens", "hours", "shape", "lr", "batch_tokens", "beta1", "clip"}
     deciding |= {"source", "tokenizer", "seq_len", "warmup", "cooldown", "weight_decay", "init_std"}
+    deciding |= {"base_width"}
     assert not free & deciding
 
 

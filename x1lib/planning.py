@@ -61,7 +61,7 @@ class Plan:
     batch_size: int  # sequences a step
     micro_batch: int  # sequences a forward pass; divides batch_size
     lr: float  # peak
-    reference_lr: float  # Step Law's, which weight decay is counted in
+    reference_lr: float  # which weight decay is counted in: Step Law's, or the one of base_width
     weight_decay: float  # as torch takes it, which multiplies it by lr: see `derive`
     schedule: Schedule
     step_bound: int | None = None  # the most steps that tokens or steps allow, whatever the hours
@@ -119,7 +119,9 @@ def derive(
         )
     # 4. The learning rate for that many tokens; and independent weight decay, so that a step takes
     #    weight_decay x reference x schedule off the weights, whatever lr is (Wortsman et al. 2023).
-    reference = parent.reference_lr if parent else step_law_lr(n_body, total * batch * c.window)
+    #    With base_width the reference is the lr given there: Step Law's falls with the size.
+    own = c.lr if c.base_width else step_law_lr(n_body, total * batch * c.window)
+    reference = parent.reference_lr if parent else own
     lr = c.lr or (parent.lr if parent else reference)
     return Plan(
         window=c.window,

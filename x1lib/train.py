@@ -40,6 +40,7 @@ class Config:
     steps: int = opt(0, "optimiser steps, counted likewise; 0: no limit", low=0)
     seed: int = opt(0, "of initialisation and data order", low=0, below=2**63)
     branch_from: str = opt("", "RUN_FOLDER[@STEP]: start from that state with these settings")
+    sealed: str = opt("", "sha256 of a prediction made before the run; the first stays", free=True)
     # money: metered into ledger.jsonl, which all labs share
     usd_per_hour: float = opt(0.0, "price of this machine [US dollars]", free=True, low=0)
     cap_usd: float = opt(0.0, "of all labs; 0: what the ledger says, or 50", free=True, low=0)
@@ -58,7 +59,8 @@ class Config:
         0.02, "of weights; those that end a branch / sqrt(2 layers) (GPT-2)", low=0
     )
     branch_multiplier: float = opt(1.0, "on each residual branch (depth scaling)", low=0)
-    logit_multiplier: float = opt(1.0, "on the logits (muP: base width / width)", low=0)
+    logit_multiplier: float = opt(1.0, "on the logits", low=0)
+    base_width: int = opt(0, "where lr, eps, init_std hold; scaled from there (muP); 0: off", low=0)
     # optimiser. Doubt: Step Law was fitted on 60M..1B parameters and on batches above 250k tokens,
     # so at this course's sizes it extrapolates.
     batch_tokens: int = opt(0, "tokens a step; 0: Step Law, 0.58 D^0.571", low=0)
@@ -72,7 +74,7 @@ class Config:
         0.95, "decay of the mean square: forgets in 20 steps (GPT-3)", low=0, below=1
     )
     eps: float = opt(1e-8, "added to the root of the mean square (Kingma & Ba 2014)", low=0)
-    weight_decay: float = opt(0.1, "of hidden matrices, x Step Law's lr whatever lr is", low=0)
+    weight_decay: float = opt(0.1, "of hidden matrices, x Step Law's lr (base_width: lr)", low=0)
     clip: float = opt(1.0, "largest gradient norm (GPT-3); 0: never clipped", low=0)
     z_loss: float = opt(0.0, "weight of log^2 Z in the loss (PaLM: 1e-4)", low=0)
     # machine: decided at the start and kept; a resume that must differ says so and records it
@@ -88,9 +90,11 @@ class Config:
     eval_tokens: int = opt(
         32_768, "of an evaluation on the way; the last reads all that time allows", free=True, low=1
     )
+    final_eval_tokens: int = opt(0, "of the last one, of each text; 0: see eval_tokens", low=0)
     checkpoint_every: int = opt(0, "steps between checkpoints; 0: 20 in a run", free=True, low=0)
     keep_last: int = opt(2, "checkpoints kept besides pinned ones", free=True, low=1)
     milestone_every: int = opt(0, "steps between those kept for good; 0: none", free=True, low=0)
+    milestones: str = opt("", "steps whose state is kept for good, as in 200,400", free=True)
     log_every: int = opt(1, "steps between lines in metrics.jsonl", free=True, low=1)
     sample_tokens: int = opt(48, "tokens sampled before and after; 0: none", free=True, low=0)
 
@@ -104,11 +108,17 @@ class Config:
             raise ConfigError(f"batch_tokens is {self.batch_tokens}; expected k x {self.window}")
         if self.warmup + self.cooldown > 1:
             raise ConfigError("warmup and cooldown are over 1 together; give shares of the run")
+        if self.base_width and not self.lr:
+            raise ConfigError("base_width is given and no lr; give lr, which it scales by width")
 
     @property
     def window(self) -> int:
         """Tokens a sequence, with the default filled in."""
         return self.seq_len or (256 if count_params(self).body < 2e6 else 1024)
+
+    def width_ratio(self, d_model: int) -> float:
+        """m of the rule across widths; 1 where it is off."""
+        return d_model / (self.base_width or d_model)
 
 
 # ---------------------------------------------------------------------------------------- model
@@ -181,7 +191,8 @@ class GPT(nn.Module):
     def __init__(self, config: Config, vocab_size=None, kernel="sdpa", dtype=torch.float32):
         super().__init__()
         self.shape = s = resolve(config, vocab_size)
-        self.config, self.dtype = config, dtype
+        self.config, self.dtype, self.m = config, dtype, config.width_ratio(s.d_model)
+        self.logit_multiplier = config.logit_multiplier / self.m
         self.embedding = nn.Embedding(s.padded_vocab_size, s.d_model)  # the head too: tied
         self.blocks = nn.ModuleList(
             Block(s, config.norm_eps, kernel, config.branch_multiplier) for _ in range(s.n_layers)
@@ -199,6 +210,7 @@ class GPT(nn.Module):
             if p.ndim == 2:
                 into_residual = name.endswith(("attention.o.weight", "mlp.down.weight"))
                 scale = (2 * self.shape.n_layers) ** -0.5 if into_residual else 1.0
+                scale *= self.m**-0.5 if name.startswith("blocks") else 1.0
                 p.normal_(0.0, self.config.init_std * scale, generator=generator)
 
     def forward(self, tokens: torch.Tensor, targets=None, reduction: str = "mean"):
@@ -207,7 +219,7 @@ class GPT(nn.Module):
         for block in self.blocks:
             x = block(x, self.cos[:n], self.sin[:n])
         logits = F.linear(self.norm(x), self.embedding.weight.to(self.dtype))
-        logits = logits[..., : self.shape.vocab_size].float() * self.config.logit_multiplier
+        logits = logits[..., : self.shape.vocab_size].float() * self.logit_multiplier
         if targets is None:
             return logits
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
@@ -217,12 +229,17 @@ class GPT(nn.Module):
 
 
 def make_optimizer(model: GPT, config: Config, fused: bool) -> torch.optim.AdamW:
-    """AdamW in two groups: hidden matrices decay; the embedding (OLMo 2) and norms do not."""
+    """AdamW in two groups: hidden matrices decay; the embedding (OLMo 2) and norms do not.
+
+    With base_width, m times as wide: lr and eps of hidden matrices / m (Yang et al. 2022, table 8;
+    Everett et al. 2024), decay x m, so that what a step takes off is the same at every width.
+    """
     hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and "blocks" in name]
     others = [p for name, p in model.named_parameters() if p.ndim < 2 or "blocks" not in name]
-    groups = [{"params": hidden, "decays": True}, {"params": others, "decays": False}]
-    betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=config.eps, fused=fused)
+    scaled = {"lr_scale": 1 / model.m, "decay_scale": model.m, "eps": config.eps / model.m}
+    plain = {"lr_scale": 1.0, "decay_scale": 0.0, "eps": config.eps}
+    groups = [{"params": hidden, **scaled}, {"params": others, **plain}]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), fused=fused)
 
 
 # ----------------------------------------------------------------------------------- evaluation
@@ -292,8 +309,8 @@ def update(run: Session, optimizer) -> float:
     """Step the optimiser and the counters; returns the learning rate."""
     lr = run.plan.lr * run.plan.schedule.multiplier(run.step)
     for group in optimizer.param_groups:
-        group["lr"] = lr
-        group["weight_decay"] = run.plan.weight_decay if group["decays"] else 0.0
+        group["lr"] = lr * group["lr_scale"]
+        group["weight_decay"] = run.plan.weight_decay * group["decay_scale"]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     run.step += 1
@@ -314,7 +331,7 @@ def loop(run: Session, model: GPT, forward, optimizer) -> None:
             look(run, model, run.plan.eval_tokens)
         run.money.check()
         review_pace(run)  # before the save, so that the state holds what was decided
-        if run.due(run.plan.checkpoint_every) or run.due(run.config.milestone_every):
+        if run.due(run.plan.checkpoint_every) or run.is_milestone:
             run.save()
 
 

@@ -38,7 +38,7 @@ def make_plan(
     c = run.config
     rate = planning.ASSUMED_MFU[run.machine.device] * run.peak_flops / run.flops_per_token
     limit = runtime.micro_batch_limit(run.machine, run.shape, c.window)
-    timing = _Timing(eval_tokens=c.eval_tokens)
+    timing = _Timing(final_eval_tokens=c.final_eval_tokens or None, eval_tokens=c.eval_tokens)
 
     def steps_in_time(batch_size: int, micro_batch: int) -> tuple[int, int]:
         return _probe(run, timing, batch_size, micro_batch, one_step, evaluate)
@@ -88,7 +88,8 @@ def _share_out(run: Session, timing: _Timing, eval_seconds: float) -> None:
     sizes = [len(run.shards.heldout(name)) for name in run.shards.heldout_names]
     token_seconds = eval_seconds / sum(min(n, PROBE_TOKENS) for n in sizes)
     in_ceiling = run.pace.ceiling_seconds / token_seconds  # tokens
-    if sum(sizes) > EVAL_SHARE * in_ceiling:
+    wanted = timing.final_eval_tokens or max(sizes)
+    if sum(min(n, wanted) for n in sizes) > EVAL_SHARE * in_ceiling:
         timing.final_eval_tokens = max(PROBE_TOKENS, int(EVAL_SHARE * in_ceiling / len(sizes)))
     on_the_way = max(PROBE_TOKENS, int(LOOK_SHARE * in_ceiling / len(sizes)))
     timing.eval_tokens = min(timing.eval_tokens, on_the_way)

@@ -26,6 +26,9 @@ TO_COME = (
 def describe(run: Session) -> dict:
     """The manifest as it is before the first step: what is known, and null for what is to come."""
     count, known = count_params(run.shape), run.manifest.values
+    # No path of a machine; and of the predictions, the one that was there before the first step.
+    settings = {**asdict(run.config), "out": run.out.name}
+    settings["sealed"] = known.get("config", settings).get("sealed", "")
     return {
         "format": tracking.MANIFEST_FORMAT,
         "run_id": known.get("run_id") or uuid.uuid4().hex,
@@ -34,7 +37,7 @@ def describe(run: Session) -> dict:
         "reason": None,
         "finished": None,
         "seed": run.config.seed,
-        "config": {**asdict(run.config), "out": run.out.name},  # no path of a machine
+        "config": settings,
         "shape": asdict(run.shape),
         "n_params": {**asdict(count), "total": count.total},
         "versions": tracking.versions(),
@@ -81,7 +84,7 @@ def finish(run: Session, model, results: dict) -> dict:
         rope_theta=c.rope_theta,
         norm_eps=c.norm_eps,
         branch_multiplier=c.branch_multiplier,
-        logit_multiplier=c.logit_multiplier,
+        logit_multiplier=model.logit_multiplier,
         max_seq_len=c.window,
         log=run.log,
     )

@@ -218,6 +218,12 @@ class Session(contextlib.AbstractContextManager):
         """Whether something that happens every so many steps, and not at the end, is due now."""
         return every > 0 and self.step % every == 0 and self.step < self.plan.schedule.total_steps
 
+    @property
+    def is_milestone(self) -> bool:
+        """Whether the state of this step is kept for good."""
+        named = str(self.step) in self.config.milestones.split(",")
+        return named or self.due(self.config.milestone_every)
+
     def evaluated(self, name: str, result: dict) -> None:
         """Record one evaluation of a held-out text; a probe's is no result."""
         if self.plan is None or not self.plan.lr:
@@ -290,7 +296,7 @@ class Session(contextlib.AbstractContextManager):
                 " branch from it with a lower lr"
             )
         folder, kept = self.out / "state", {"keep_last": self.config.keep_last, "log": self.log}
-        kept["milestone"] = self.due(self.config.milestone_every) if self.plan else False
+        kept["milestone"] = self.is_milestone if self.plan else False
         with self.interrupts.held():
             try:
                 checkpoint.save(folder, self.step, tensors, tracking.scrub(state), **kept)
