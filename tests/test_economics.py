@@ -118,6 +118,16 @@ def test_mfu_is_flops_over_peak(card):
     assert math.isclose(by_body, 0.4 * 6 * count_params("50m").body / flops_per_token("50m", 1024))
 
 
+def test_one_mfu_is_a_float_and_many_are_an_array():
+    speeds, lengths = [1e3, 2e3], [256, 1024]
+    assert type(mfu(1e3, "50m", 1024, "L4")) is type(flops_per_token("50m", 1024)) is float
+    flops = flops_per_token("50m", lengths)
+    assert flops.tolist() == [flops_per_token("50m", length) for length in lengths]
+    many = mfu(speeds, "50m", lengths, "L4")
+    assert many.tolist() == [mfu(s, "50m", n, "L4") for s, n in zip(speeds, lengths, strict=True)]
+    assert mfu(0, "50m", 1024, "L4") == 0.0
+
+
 def test_the_briefs_mfu():
     """50M x 5B tokens in 3.0 hours of an A100 is MFU 0.45 if 6ND with N = 50M counts it."""
     seconds = 6 * 50e6 * 5e9 / (0.45 * GPUS["A100-80GB-SXM"].bf16_flops_per_sec)
@@ -130,11 +140,29 @@ def test_the_briefs_mfu():
         (lambda: mfu(1e5, "50m", 1024, "A100"), "no peak is known for 'A100'; give a measured one"),
         (lambda: mfu(1e5, "50m", 1024, "T4"), "T4 is no card to train on here: its tensor cores"),
         (lambda: mfu(1e5, "50m", 1024, "RTX 9999"), "no peak is known"),
-        (lambda: mfu(1e5, "50m", 1024, 0.0), "both must be above zero"),
-        (lambda: mfu(1e5, "50m", 1024, math.nan), "both must be above zero"),
-        (lambda: mfu(1e5, "50m", 1024, "L4", n_gpus=0), "on 0 cards"),
-        (lambda: mfu(1e5, "50m", 1024, "L4", convention="8n"), "unknown FLOP convention '8n'"),
-        (lambda: flops_per_token("50m", 0), "at least one token"),
+        (lambda: mfu(1e5, "50m", 1024, 0.0), "gpu is 0; .* above 0; give a card's name, a Gpu, or"),
+        (lambda: mfu(1e5, "50m", 1024, math.nan), "gpu is nan; expected a finite number above 0"),
+        (lambda: mfu(1e5, "50m", 1024, None), "gpu is None; .* above 0; give a card's name, a Gpu"),
+        (lambda: mfu(1e5, "50m", 1024, ["L4"]), r"gpu is \['L4'\]; .* give a card's name"),
+        (lambda: mfu(1e5, "50m", 1024, "L4", n_gpus=0), "n_gpus is 0; expected a whole number at"),
+        (lambda: mfu(1e5, "50m", 1024, "L4", n_gpus=1.5), "n_gpus is 1.5"),
+        (lambda: mfu(1e5, "50m", 1024, "L4", n_gpus=None), "n_gpus is None"),
+        (lambda: mfu(-1, "50m", 1024, "L4"), "tokens_per_sec is -1; expected .* at least 0"),
+        (lambda: mfu(math.nan, "50m", 1024, "L4"), "tokens_per_sec is nan"),
+        (lambda: mfu("fast", "50m", 1024, "L4"), "tokens_per_sec is 'fast'"),
+        (lambda: mfu(None, "50m", 1024, "L4"), "tokens_per_sec is None"),
+        (
+            lambda: mfu(1e6, "50m", 1024, "L4"),
+            r"MFU 5\.08 is more than the cards' peak; look whether",
+        ),
+        (lambda: mfu([1e3, 1e6], "50m", 1024, "L4"), r"MFU 5\.08"),
+        (lambda: mfu(1e5, "50m", "x", "L4"), "seq_len is 'x'; expected a whole number at least 1"),
+        (lambda: mfu(1e5, "50m", None, "L4"), "seq_len is None"),
+        (lambda: mfu(1e4, "50m", 1024, "L4", convention="8n"), "unknown FLOP convention '8n'"),
+        (lambda: mfu(1e4, "50m", 1024, "L4", convention=None), "unknown FLOP convention None"),
+        (lambda: flops_per_token("50m", 0), "seq_len is 0; expected a whole number at least 1"),
+        (lambda: flops_per_token("50m", 10.5), "seq_len is 10.5"),
+        (lambda: flops_per_token("50m", [[1], [1, 2]]), "seq_len is .*; expected a whole number"),
     ],
 )
 def test_refusals_name_what_is_wrong(call, words):
@@ -396,13 +424,61 @@ def test_a_price_that_nobody_has_seen_is_no_price(arguments, words):
         ('{ gpu = "L4", gpus = 0 }', "a whole number of 1 or more"),
         ('{ gpu = "L4", read_by = "a friend" }', "read_by has to be one of"),
         ('{ gpu = "L4", usd = 1 }', "unknown field; expected date, gpu"),
-        ("{ gpu = ", "cannot be read as TOML"),
+        ('{ gpu = "L4", usd_per_gpu_hour = true, date = 2026-11-22 }', "a number of 0 or more"),
+        ('{ gpu = "L4", usd_per_gpu_hour = [1], date = 2026-11-22 }', "a number of 0 or more"),
+        ('{ gpu = "L4", usd_per_gpu_hour = 1, date = 2026-11-22T10:00:00 }', "needs the date"),
+        ('{ gpu = ["L4"] }', "gpu has to be a key of GPUS"),
+        ("{ }", "gpu has to be a key of GPUS"),
+        ('{ gpu = "L4", read_by = ["us"] }', "read_by has to be one of us"),
+        ('{ gpu = "L4", gpus = 2.0 }', "a whole number of 1 or more"),
+        ('"L4"', r"row 2, L4: expected a row such as \{ gpu = \"L4\""),
+        ("5", "row 2, 5: expected a row such as"),
+        ('[{ gpu = "L4" }]', "row 2, .*: expected a row such as"),
     ],
 )
 def test_a_slip_in_the_price_file_is_named(tmp_path, row, words):
     path = tmp_path / "prices.toml"
-    path.write_text(f"[readers]\n[shop]\nprices = [{row}]\n")
-    with pytest.raises(EconomicsError, match=words):
+    path.write_text(f'[readers]\nus = "here"\n[shop]\nprices = [{{ gpu = "L4" }}, {row}]\n')
+    with pytest.raises(EconomicsError, match=words) as caught:
+        read_prices(path)
+    assert str(caught.value).startswith(f"{path}: [shop] row 2, ")
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("[shop]\nprices = [{ gpu = ", "cannot be read as TOML"),
+        ("x = 5", r"\[x\] is 5; expected a table"),
+        ("x = [1]", r"\[x\] is \[1\]; expected a table"),
+        ("readers = 5", r"\[readers\] is 5; expected a table"),
+        ("[readers]\nus = 5", r"\[readers\] us is 5; expected a text"),
+        ("[shop]\nprices = 5", r"\[shop\] prices is 5; expected a list of rows"),
+        ("[shop]\nprices = { gpu = 'L4' }", "expected a list of rows"),
+        ("[shop]\npage = 5", r"\[shop\] page is 5; expected a text"),
+        ("[shop]\npag = 'x'", r"\[shop\] has pag; expected name, no_spot, page, prices"),
+    ],
+)
+def test_a_price_file_of_another_form_is_named(tmp_path, text, words):
+    path = tmp_path / "prices.toml"
+    path.write_text(text)
+    with pytest.raises(EconomicsError, match=words) as caught:
+        read_prices(path)
+    assert str(path) in str(caught.value)
+    with pytest.raises(EconomicsError, match="cannot be read as TOML"):
+        read_prices(tmp_path / "nowhere.toml")
+
+
+def test_a_price_was_not_read_after_today(tmp_path):
+    path, today = tmp_path / "prices.toml", date.today()
+
+    def write(day: date) -> None:
+        row = f'{{ gpu = "L4", usd_per_gpu_hour = 1, date = {day} }}'
+        path.write_text(f"[shop]\nprices = [{row}]\n")
+
+    write(today + timedelta(days=1))  # it may be tomorrow where it was read
+    assert read_prices(path)[0][0].date > today
+    write(today + timedelta(days=2))
+    with pytest.raises(EconomicsError, match=f"its date is after today, {today}"):
         read_prices(path)
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 import subprocess
 import sys
 import time
@@ -12,15 +13,18 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from x1lib import X1Error
 from x1lib.economics import GPUS, PRICES, EconomicsError, Gpu, StalePrice, estimate
 from x1lib.economics import flops_per_token as flops_a_token
 from x1lib.economics import memory as needed
 from x1lib.economics import prices as price_module
 from x1lib.economics.__main__ import HELP, main
 from x1lib.economics.published import PUBLISHED_RUNS
-from x1lib.economics.wording import short
-from x1lib.shapes import SHAPES, Shape, count_params
+from x1lib.economics.wording import dollars, short
+from x1lib.shapes import SHAPES, Shape, ShapeError, count_params
 from x1lib.train import GPT, Config
 
 RUNS = {run.name: run for run in PUBLISHED_RUNS}
@@ -86,11 +90,45 @@ def test_the_sentence_that_a_person_would_say():
 
 @pytest.mark.parametrize(
     "x, said",
-    [(0, "0"), (0.0512, "0.051"), (0.96, "1.0"), (7.53, "7.5"), (9.96, "10"), (1270, "1,270")]
-    + [(12_795, "12.8k"), (5e9, "5B"), (1.4e12, "1.4T")],
+    [(0, "0"), (0.0512, "0.051"), (0.96, "0.96"), (0.996, "1.0"), (7.53, "7.5"), (9.96, "10")]
+    + [(1270, "1,270"), (9999.4, "9,999"), (9999.6, "10k"), (12_795, "12.8k"), (999_400, "999k")]
+    + [(999_900, "1M"), (5e9, "5B"), (999.9e9, "1T"), (1.4e12, "1.4T"), (999.4e12, "999T")]
+    + [(999.9e12, "1e15"), (1.234e18, "1.23e18"), (1.2e-5, "1.2e-5"), (-999_900, "-1M")],
 )
 def test_numbers_are_said_shortly(x, said):
     assert short(x) == said
+
+
+def read_back(said: str) -> float:
+    scales = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+    return float(said.rstrip("kMBT").replace(",", "")) * scales.get(said[-1], 1)
+
+
+BORDERS = [0.0995, 0.1, 0.95, 0.995, 1, 9.95, 10, 9999.5] + [
+    x * 10**k for k in range(3, 19) for x in (0.9995, 1)
+]
+NEAR = [math.nextafter(b, to) for b in BORDERS for to in (0, math.inf)]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.one_of(st.sampled_from(BORDERS + NEAR), st.floats(1e-9, 1e20)), st.floats(1, 1.2))
+def test_no_border_trips_what_is_said(x, step):
+    """What is said is near, one width, and never falls while the number grows."""
+    said = short(x)
+    assert math.isclose(read_back(said), x, rel_tol=0.05)  # of 1.05: 1.1 or 1.0
+    assert re.fullmatch(r"\d[\d,.]*([kMBT]|e-?\d+)?", said) and len(said) <= 7
+    assert "e" not in said or x >= 9.995e14 or x < 1e-4
+    assert read_back(short(x * step)) >= read_back(said)
+    assert short(-x) == f"-{said}"
+
+
+@pytest.mark.parametrize(
+    "x, said",
+    [(1.1, "$1.10"), (3.39985, "$3.39985"), (1_234_567.891, "$1,234,567.89"), (1e-7, "$1e-7")]
+    + [(0, "$0.00"), (99.999999, "$100"), (12_795.4, "$12,795.40")],
+)
+def test_a_price_keeps_its_cents(x, said):
+    assert dollars(x) == said
 
 
 # Published runs: each has its source in x1lib/economics/published.py
@@ -556,6 +594,29 @@ WRONG = [
     ({"kg_co2e_per_kwh": -1}, "kg_co2e_per_kwh is -1"),
     ({"micro_batch": 0}, "micro_batch is 0"),
     ({"zero": 4}, "zero is 4; expected a whole number at least 0 and at most 3"),
+    ({"spot": "no"}, "spot is 'no'; expected True or False"),
+    ({"spot": 1}, "spot is 1; expected True or False"),
+    ({"spot": [True, None], "provider": "gcp"}, "spot is None; expected True or False"),
+    ({"provider": 5}, "provider is 5; expected a name, such as runpod, or None"),
+    ({"provider": {}}, "provider is {}; expected a name"),
+    ({"provider": ["runpod", ["aws", "gcp"]]}, "provider is .*expected rows of one length"),
+    ({"shape": [{}]}, "{} is no shape; give a name"),
+    ({"shape": {}}, "{} is no shape; give a name"),
+    ({"shape": ["5m", {"a"}]}, "{'a'} is no shape; give a name"),
+    ({"gpu": [{}]}, "gpu is {}; expected a name"),
+    ({"gpu": {}}, "gpu is {}; expected a name"),
+    ({"gpu": ["L4", {"L4"}]}, "gpu is {'L4'}; expected a name"),
+    ({"gpu": ["L4", ["L4"]]}, "gpu is .*expected rows of one length"),
+    ({"convention": ["palm"]}, r"convention is \['palm'\]; expected one of palm"),
+    ({"convention": None}, "convention is None; expected one of palm"),
+    ({"mfu": [[0.1], [0.1, 0.2]]}, "mfu is .*expected rows of one length"),
+    ({"shape": None, "n_params": 1e300}, "the run's FLOPs come to more than a number can hold"),
+    ({"shape": None, "n_params": 1e308, "n_tokens": "chinchilla"}, "the run's tokens come to"),
+    ({"n_tokens": None, "hours": 1e308}, "the run's tokens come to more than a number can hold"),
+    ({"n_tokens": 1e308}, "the run's FLOPs come to more than a number can hold"),
+    ({"usd_per_gpu_hour": 1e308}, r"the run's US dollars \(compute\) come to more"),
+    ({"pue": 1e308}, "the run's kWh come to more than a number can hold"),
+    ({"n_tokens": [1e9, 1e305]}, "the run's FLOPs come to more than a number can hold"),
     ({"n_tokens": [1e9, 2e9], "mfu": [0.1, 0.2, 0.3]}, "arrays that do not go together: n_tokens"),
 ]
 
@@ -563,8 +624,10 @@ WRONG = [
 @pytest.mark.parametrize("changes, words", WRONG, ids=lambda value: str(value)[:40])
 def test_impossible_input_says_what_was_expected(changes, words):
     estimate(**GOOD)
-    with pytest.raises(EconomicsError, match=words):
+    with warnings.catch_warnings(), pytest.raises(X1Error, match=words) as caught:
+        warnings.simplefilter("error")
         estimate(**GOOD | changes)
+    assert isinstance(caught.value, EconomicsError | ShapeError)
 
 
 NUMBERS = [

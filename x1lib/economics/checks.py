@@ -41,9 +41,12 @@ def number(
         if bound is not None
     ]
     expected = f"a {'whole' if whole else 'finite'} number {' and '.join(bounds)}".rstrip()
-    raw = np.asarray(value)
+    try:
+        raw = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        raise EconomicsError(f"{name} is {value!r}; expected {expected}{hint}") from None
     if raw.dtype.kind not in "iuf" or not raw.size:
-        raise EconomicsError(f"{name} is {value!r}; expected {expected}")
+        raise EconomicsError(f"{name} is {value!r}; expected {expected}{hint}")
     numbers = raw.astype(np.float64)
     good = np.isfinite(numbers)
     for test, bound in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from x1lib.economics import memory
 from x1lib.economics.cards import Gpu
 from x1lib.economics.cards import gpu as card_of
 from x1lib.economics.checks import EconomicsError, number
-from x1lib.economics.flops import flops_per_token
+from x1lib.economics.flops import CONVENTIONS, flops_per_token
 from x1lib.economics.prices import STALE_DAYS, Price, price_of
 from x1lib.economics.wording import bill, dollars, sentence
 from x1lib.shapes import count_params, resolve
@@ -61,6 +61,7 @@ class Estimate:
         return bill(self)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused by name
 def estimate(
     shape=None,
     n_params=None,
@@ -107,6 +108,7 @@ def estimate(
     impossible; warns with StalePrice of a price older than 90 days.
     """
     _check_lengths(locals())
+    _check_kinds(convention, provider, spot)
     seq_len = number("seq_len", seq_len, low=1, whole=True)
     n_gpus = number("n_gpus", n_gpus, low=1, whole=True)
     mfu = number("mfu", mfu, above=0, high=1, hint="; give 0.45 for 45%")
@@ -183,6 +185,9 @@ def estimate(
         "human hours": _times("human_hours", human_hours, "usd_per_human_hour", usd_per_human_hour),
     }
     usd = sum(usd_by_line.values())
+    lines = {f"US dollars ({line})": value for line, value in usd_by_line.items()}
+    counted = {"tokens": n_tokens, "FLOPs": flops, "hours": billed_gpu_hours, "kWh": kwh}
+    _check_finite(counted | lines | {"US dollars": usd})
 
     # 5. Memory of a card.
     parts = memory.state_bytes(n_params, n_gpus, zero)
@@ -225,6 +230,10 @@ class _Distinct:
             whole[...] = values
             if not whole.size:
                 raise EconomicsError("an empty list names no run; give one value or more")
+            for value in whole.flat:
+                if not isinstance(value, Hashable):
+                    get(value)  # says what was expected
+                    raise EconomicsError(f"{value!r} in a list; give names")
             seen: dict = {}
             index = [seen.setdefault(value, len(seen)) for value in whole.flat]
             self.index, items = np.reshape(index, whole.shape), list(seen)
@@ -242,16 +251,40 @@ class _Distinct:
 
 
 def _check_lengths(given: dict[str, object]) -> None:
-    shapes = {
-        name: np.shape(value)
-        for name, value in given.items()
-        if isinstance(value, list | tuple | np.ndarray)
-    }
+    shapes = {}
+    for name, value in given.items():
+        if isinstance(value, list | tuple | np.ndarray):
+            try:
+                shapes[name] = np.shape(value)
+            except ValueError:
+                raise EconomicsError(f"{name} is {value!r}; expected rows of one length") from None
     try:
         np.broadcast_shapes(*shapes.values())
     except ValueError:
         sizes = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise EconomicsError(f"arrays that do not go together: {sizes}; give one length") from None
+
+
+def _check_kinds(convention: object, provider: object, spot: object) -> None:
+    if not isinstance(convention, str):
+        raise EconomicsError(
+            f"convention is {convention!r}; expected one of {', '.join(CONVENTIONS)}"
+        )
+    for one in np.ravel(np.array(provider, dtype=object)):
+        if not isinstance(one, str | None):
+            raise EconomicsError(f"provider is {one!r}; expected a name, such as runpod, or None")
+    for one in np.ravel(np.array(spot, dtype=object)):
+        if not isinstance(one, bool | np.bool_):
+            raise EconomicsError(f"spot is {one!r}; expected True or False")
+
+
+def _check_finite(found: dict[str, object]) -> None:
+    for name, value in found.items():
+        if np.isinf(value).any():
+            raise EconomicsError(
+                f"the run's {name} come to more than a number can hold; look at the exponents of"
+                " what you gave"
+            )
 
 
 def _times(what: str, amount: object, price_name: str, price: object) -> np.ndarray:

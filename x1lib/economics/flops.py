@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from x1lib.economics.cards import Gpu, gpu
-from x1lib.economics.checks import EconomicsError
+from x1lib.economics.checks import EconomicsError, number
 from x1lib.shapes import count_params, resolve
 
 CONVENTIONS = {
@@ -21,13 +19,13 @@ def flops_per_token(shape: object, seq_len: int, convention: str = "palm") -> fl
 
     shape: a name, a Shape or a Config. Attention is 12 x n_layers x n_heads x head_dim x seq_len
     (Chowdhery et al. 2022, PaLM, appendix B); grouped key/value heads do not change it. An array
-    of seq_len gives an array. Raises EconomicsError for an unknown convention.
+    of seq_len gives an array. Raises EconomicsError for an unknown convention or sequence length.
     """
-    if not np.all(np.asarray(seq_len) >= 1):
-        raise EconomicsError(f"seq_len is {seq_len}; a sequence has at least one token")
+    length = number("seq_len", seq_len, low=1, whole=True)
     s = resolve(shape)
     n = count_params(s)
-    attention = 12 * s.n_layers * s.n_heads * s.head_dim * seq_len
+    per_token = 12.0 * s.n_layers * s.n_heads * s.head_dim
+    attention = per_token * length if length.ndim else per_token * length.item()
     match convention:
         case "palm":
             return 6.0 * n.matmul + attention
@@ -51,14 +49,24 @@ def mfu(
 ) -> float:
     """Model FLOPs utilisation: the fraction of peak FLOP/s that the model's own FLOPs use.
 
-    gpu: a name (see `x1lib.economics.gpu`), a Gpu, or a measured peak in FLOP/s. Raises
-    EconomicsError for a card that the table lacks, because a guessed peak makes any MFU.
+    tokens_per_sec: of all the cards together. gpu: a name (see `x1lib.economics.gpu`), a Gpu, or a
+    measured peak in FLOP/s. Raises EconomicsError for a card that the table lacks, because a
+    guessed peak makes any MFU; for a quantity that cannot be; and for more than the whole peak.
     """
-    peak = _peak(gpu)
-    if not peak > 0 or n_gpus < 1:
-        raise EconomicsError(f"peak {peak} FLOP/s on {n_gpus} cards; both must be above zero")
-    return tokens_per_sec * flops_per_token(shape, seq_len, convention) / (peak * n_gpus)
+    rate = number("tokens_per_sec", tokens_per_sec, low=0)
+    peak = _peak(gpu) * number("n_gpus", n_gpus, low=1, whole=True)
+    share = rate * flops_per_token(shape, seq_len, convention) / peak
+    if (share > 1).any():
+        raise EconomicsError(
+            f"MFU {share.max():.3g} is more than the cards' peak; look whether the card, the number"
+            " of cards and tokens_per_sec (of all of them) are right, or at a very long seq_len"
+            ' take convention="causal"'
+        )
+    return share if share.ndim else share.item()
 
 
 def _peak(card: str | Gpu | float) -> float:
-    return gpu(card).training_flops_per_sec() if isinstance(card, str | Gpu) else float(card)
+    if isinstance(card, str | Gpu):
+        return gpu(card).training_flops_per_sec()
+    hint = "; give a card's name, a Gpu, or its measured peak in FLOP/s"
+    return number("gpu", card, above=0, hint=hint).item()

@@ -6,7 +6,7 @@ import math
 import tomllib
 import warnings
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from x1lib.economics.wording import dollars
 
 PRICE_FILE = Path(__file__).with_name("prices.toml")
 STALE_DAYS = 90
+_DAY = date  # tests set another clock in the place of `date`
+_TEXTS = {"name", "page", "no_spot"}
 _ROW = {"gpu", "usd_per_gpu_hour", "date", "spot", "gpus", "read_by"}
 
 
@@ -61,13 +63,16 @@ def read_prices(path: Path = PRICE_FILE) -> tuple[tuple[Price, ...], dict[str, d
         raise EconomicsError(f"{path} cannot be read as TOML ({error}); mend it there") from error
     readers = tables.pop("readers", {})
     prices, providers = [], {}
+    if wrong := _texts_fault(readers, None):
+        raise EconomicsError(f"{path}: [readers] {wrong}")
     for provider, table in tables.items():
-        rows = table.pop("prices", [])
+        rows = table.pop("prices", []) if isinstance(table, dict) else []
+        if wrong := _texts_fault(table, _TEXTS) or _rows_fault(rows):
+            raise EconomicsError(f"{path}: [{provider}] {wrong}")
         providers[provider] = table
-        for row in rows:
-            wrong = _fault(row, readers)
-            if wrong:
-                raise EconomicsError(f"{path}: [{provider}] {row}: {wrong}")
+        for number, row in enumerate(rows, start=1):
+            if wrong := _fault(row, readers):
+                raise EconomicsError(f"{path}: [{provider}] row {number}, {row}: {wrong}")
             reader = f", as read by {readers[row['read_by']]}" if "read_by" in row else ""
             prices.append(
                 Price(
@@ -83,22 +88,43 @@ def read_prices(path: Path = PRICE_FILE) -> tuple[tuple[Price, ...], dict[str, d
     return tuple(prices), providers
 
 
-def _fault(row: dict, readers: dict) -> str:
+def _texts_fault(table: object, known: set[str] | None) -> str:
+    """What is wrong with a table of texts, whose keys are known ones; empty when nothing is."""
+    if not isinstance(table, dict):
+        return f"is {table!r}; expected a table"
+    strange = table.keys() - known if known else set()
+    if strange:
+        return f"has {', '.join(sorted(strange))}; expected {', '.join(sorted(known))}, prices"
+    wrong = [f"{key} is {one!r}" for key, one in table.items() if not isinstance(one, str)]
+    return f"{', '.join(wrong)}; expected a text" if wrong else ""
+
+
+def _rows_fault(rows: object) -> str:
+    return "" if isinstance(rows, list) else f"prices is {rows!r}; expected a list of rows"
+
+
+def _fault(row: object, readers: dict) -> str:
     """What is wrong with a row of the file; empty when nothing is."""
-    usd, day = row.get("usd_per_gpu_hour"), row.get("date")
+    if not isinstance(row, dict):
+        return 'expected a row such as { gpu = "L4", usd_per_gpu_hour = 0.8, date = 2026-11-22 }'
+    usd, day, gpus = row.get("usd_per_gpu_hour"), row.get("date"), row.get("gpus", 1)
     if row.keys() - _ROW:
         return f"unknown field; expected {', '.join(sorted(_ROW))}"
-    if row.get("gpu") not in GPUS:
+    if not isinstance(row.get("gpu"), str) or row["gpu"] not in GPUS:
         return f"gpu has to be a key of GPUS: {', '.join(GPUS)}"
-    if usd is not None and not (isinstance(usd, int | float) and 0 <= usd < math.inf):
+    if usd is not None and not (type(usd) in (int, float) and 0 <= usd < math.inf):
         return "usd_per_gpu_hour has to be a number of 0 or more"
-    if type(day) is not date and (day is not None or usd is not None):
+    if type(day) is not _DAY and (day is not None or usd is not None):
         return "a price needs the date on which it was read, such as 2026-11-22"
+    # A day's grace: where the price was read it may be tomorrow already.
+    if day is not None and day > date.today() + timedelta(days=1):
+        return f"its date is after today, {date.today()}; expected the day on which it was read"
     if not isinstance(row.get("spot", False), bool):
         return "spot has to be true or false"
-    if type(row.get("gpus", 1)) is not int or row.get("gpus", 1) < 1:
+    if type(gpus) is not int or gpus < 1:
         return "gpus has to be a whole number of 1 or more"
-    if row.get("read_by") not in {None, *readers}:
+    reader = row.get("read_by")
+    if reader is not None and not (isinstance(reader, str) and reader in readers):
         return f"read_by has to be one of {', '.join(readers)}"
     return ""
 

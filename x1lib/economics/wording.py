@@ -6,22 +6,32 @@ import math
 
 from x1lib.economics.checks import EconomicsError, number
 
-_SCALES = ((1e15, "e15"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k"))
+_SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def short(x: float) -> str:
-    """A number as one would say it: 0.05, 7.5, 1,270, 12.8k, 5B."""
+    """A number as one would say it: 0.05, 7.5, 1,270, 12.8k, 5B; 1.2e15 beyond what has a name."""
+    size = abs(x)
+    if size < 9999.5:
+        if size >= 9.95:
+            return f"{x:,.0f}"
+        return f"{x:.1f}" if size >= 0.995 else _powers(f"{x:.2g}")
+    rounded = float(f"{x:.3g}")  # before its scale is chosen: 999,900 is 1M, not 1000k
     for scale, letter in _SCALES:
-        if abs(x) >= scale:
-            return f"{x / (1e3 if letter == 'k' else scale):.3g}{letter}"
-    if abs(x) >= 9.95:
-        return f"{x:,.0f}"
-    return f"{x:.1f}" if abs(x) >= 0.95 else f"{x:.2g}"
+        if scale <= abs(rounded) < 1e15:
+            return f"{rounded / scale:.3g}{letter}"
+    return _powers(f"{x:.3g}")
 
 
 def dollars(x: float) -> str:
-    """A price with its cents, and with what is finer than a cent where there is any."""
-    return f"${x:,.2f}" if round(x, 2) == x else f"${x:,.6g}"
+    """A price with its cents, and below $100 with what is finer than a cent where there is any."""
+    return f"${x:,.2f}" if round(x, 2) == x or abs(x) >= 100 else f"${_powers(f'{x:.6g}')}"
+
+
+def _powers(text: str) -> str:
+    """1e+15 and 1e-05 as one writes them: 1e15, 1e-5."""
+    number, _, power = text.partition("e")
+    return f"{number}e{int(power)}" if power else text
 
 
 def sentence(e, budget_usd: float = 50.0) -> str:
@@ -35,7 +45,7 @@ def sentence(e, budget_usd: float = 50.0) -> str:
     text = ", ".join(parts)
     if e.usd:
         budget = number("budget_usd", budget_usd, low=0).item()
-        runs = math.floor(budget / e.usd)
+        runs = math.floor(min(budget / e.usd, 1e15))
         said = f"{budget:,g}" if budget < 1e4 else short(budget)
         fit = {0: "not one of these fits", 1: "one of these fits"}
         text += f"; {fit.get(runs, f'{runs:,} of these fit')} in ${said}"
