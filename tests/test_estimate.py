@@ -135,8 +135,13 @@ def test_a_price_keeps_its_cents(x, said):
 
 
 def test_published_runs_name_their_sources():
-    assert len(RUNS) == len(PUBLISHED_RUNS) == 12
+    assert len(RUNS) == len(PUBLISHED_RUNS) == 17
     assert all(run.source and run.gpu.source for run in PUBLISHED_RUNS)
+
+
+# Of their stated hours, by hand: 6ND over hours x 3600 x peak. Meta's are the total time of each
+# model, and not of one clean run: the smaller the model, the more of it was something else.
+LOW = {"Llama-3-8B": 0.155, "Llama-3-70B": 0.276, "GPT-NeoX-20B": 0.295}
 
 
 @pytest.mark.parametrize("name", [name for name, run in RUNS.items() if run.gpu_hours])
@@ -145,11 +150,14 @@ def test_published_hours_follow_from_a_plausible_mfu(name):
 
     0.30 to 0.60: PaLM's survey (Chowdhery et al. 2022, table 3) has 0.21 (GPT-3) to 0.46 (PaLM),
     before flash attention; llm.c reports about 0.6. A slip by 2 (a sparse peak, 3ND for 6ND)
-    leaves this range for most runs.
+    leaves this range for most runs. Three runs lie below it.
     """
     run = RUNS[name]
     implied = run.implied_mfu()
-    assert 0.30 < implied < 0.60
+    if name in LOW:
+        assert math.isclose(implied, LOW[name], abs_tol=0.0005)
+    else:
+        assert 0.30 < implied < 0.60
     made = estimate(n_params=run.n_params, n_tokens=run.n_tokens, gpu=run.gpu, mfu=implied)
     assert math.isclose(made.gpu_hours, run.gpu_hours)
 
@@ -191,9 +199,11 @@ def test_energy_and_carbon_of_published_runs(name):
         pue=run.pue,
         kg_co2e_per_kwh=run.kg_co2e_per_kwh,
     )
-    assert math.isclose(made.kwh, run.gpu_hours * 0.4 * run.pue)  # all on cards of 400 W
-    # LLaMA prints whole MWh and tonnes; BLOOM whole kWh; both others tonnes with two digits.
-    kwh_unit, kg_unit = (1000, 1000) if run.name.startswith("LLaMA") else (1, 10)
+    assert math.isclose(made.kwh, run.gpu_hours * run.gpu.watts / 1000 * run.pue)
+    # LLaMA prints whole MWh and tonnes; Llama 3 tens of tonnes; BLOOM whole kWh; BLOOM and Llama 2
+    # tonnes with two digits.
+    units = {"LLaMA": (1000, 1000), "Llama-3": (1000, 10_000)}
+    kwh_unit, kg_unit = next((u for n, u in units.items() if run.name.startswith(n)), (1, 10))
     assert abs(made.kg_co2e - run.kg_co2e) < kg_unit
     assert run.kwh is None or abs(made.kwh - run.kwh) < kwh_unit
 

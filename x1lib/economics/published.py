@@ -81,6 +81,20 @@ def _llama2(name: str, n_params: float, gpu_hours: float, tonnes: float) -> Publ
     )
 
 
+def _llama3(name: str, n_params: float, gpu_hours: float, card: str, tonnes: float | None = None):
+    return PublishedRun(
+        name=name,
+        n_params=n_params,
+        n_tokens=15e12,  # "over 15 trillion", "about 15 trillion"
+        gpu=GPUS["H100-80GB-SXM"],
+        gpu_hours=gpu_hours,  # "total GPU time required for training each model"
+        source=f"Meta 2024, model card, github.com/meta-llama/{card}, read 2026-11-22",
+        pue=tonnes and 1.1,  # not stated; with LLaMA's PUE and intensity its tonnes follow
+        kg_co2e_per_kwh=tonnes and 0.385,
+        kg_co2e=tonnes and tonnes * 1e3,
+    )
+
+
 PUBLISHED_RUNS = (
     _llama("LLaMA-7B", 6.7e9, 1.0e12, 82_432, 36, 14),
     _llama("LLaMA-13B", 13.0e9, 1.0e12, 135_168, 59, 23),
@@ -89,6 +103,10 @@ PUBLISHED_RUNS = (
     _llama2("Llama-2-7B", 7e9, 184_320, 31.22),
     _llama2("Llama-2-13B", 13e9, 368_640, 62.44),
     _llama2("Llama-2-70B", 70e9, 1_720_320, 291.42),
+    _llama3("Llama-3-8B", 8e9, 1.3e6, "llama3", 390),
+    _llama3("Llama-3-70B", 70e9, 6.4e6, "llama3", 1900),
+    # 8,930 t by the location's own intensity, which the card does not state.
+    _llama3("Llama-3.1-405B", 405e9, 30.84e6, "llama-models"),
     PublishedRun(
         name="BLOOM-176B",
         n_params=176e9,
@@ -110,6 +128,23 @@ PUBLISHED_RUNS = (
         gpu_hours=440 * 9.5 * 24,
         source="MosaicML, 5 May 2023, databricks.com/blog/mpt-7b, and the model's card",
         usd=200e3,
+    ),
+    PublishedRun(
+        name="GPT-NeoX-20B",
+        n_params=20_556_201_984,
+        n_tokens=150_000 * 1538 * 2048,
+        gpu=GPUS["A100-40GB-SXM"],
+        gpu_hours=96 * 1830,
+        source="Black et al. 2022, arXiv 2204.06745, as quoted at nl2code.github.io/posts/GPT-NeoX"
+        " and in the model's card, read 2026-11-22",
+    ),
+    PublishedRun(
+        name="Falcon-180B",
+        n_params=180e9,
+        n_tokens=3.5e12,
+        gpu=GPUS["A100-40GB-SXM"],  # A100: arXiv 2311.16867; of 40 GB, as its sister's card says
+        gpu_hours=7e6,  # "about 7,000,000"
+        source="Hugging Face, 6 September 2023, huggingface.co/blog/falcon-180b, read 2026-11-22",
     ),
     PublishedRun(
         name="GPT-3-175B",
