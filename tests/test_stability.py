@@ -1,6 +1,7 @@
 """Spike rules: each against a slow one written from its source, online against all at once."""
 
 import csv
+import itertools
 import json
 import math
 import time
@@ -57,7 +58,7 @@ def slow_robust(x, window=64, level=15, k=7.0, first=20, floor=0.002):
     for i in range(first, len(x)):
         past = x[max(0, i - window) : i]
         centre = median(past[-level:])
-        step = median([abs(b - a) for a, b in zip(past, past[1:], strict=False)])
+        step = median([abs(b - a) for a, b in itertools.pairwise(past)])
         if x[i] - centre > k * max(1.4826 / math.sqrt(2) * step, floor * abs(centre)):
             found.append(i)
     return found
@@ -182,7 +183,7 @@ def test_a_state_of_another_rule_is_refused():
 def test_what_is_no_measurement_changes_nothing(rule):
     x = curve(1)
     holes = np.insert(x, [5, 50, 50, 200], [math.nan, math.inf, math.nan, -math.inf])
-    expected = {v for v in x[detect(x, rule, **SHORT[rule])]}
+    expected = set(x[detect(x, rule, **SHORT[rule])])
     found = detect(holes, rule, **SHORT[rule])
     assert {v for v in holes[found] if math.isfinite(v)} == expected
     assert [i for i in found if not math.isfinite(holes[i])] == [51]  # the infinite one

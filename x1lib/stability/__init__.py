@@ -1,5 +1,13 @@
 """Spikes: rules that find them, and faults that make them. Arrays and floats; numpy only."""
 
+from x1lib.stability.faults import (
+    FAULTS,
+    KINDS,
+    Fault,
+    Injection,
+    largest_update,
+    rarest,
+)
 from x1lib.stability.rules import (
     RULES,
     Rule,
@@ -11,11 +19,17 @@ from x1lib.stability.rules import (
 )
 
 __all__ = [
+    "FAULTS",
+    "KINDS",
     "RULES",
+    "Fault",
+    "Injection",
     "Rule",
     "StabilityError",
     "detect",
     "detector",
+    "largest_update",
     "lead",
+    "rarest",
     "spike_score",
 ]

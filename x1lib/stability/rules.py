@@ -4,52 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import ClassVar
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from x1lib import X1Error
+from x1lib.stability.windows import DOUBT, medians, rolling
 
 TO_SD = 1.4826  # of a median absolute deviation, under normal noise
 NO_SPREAD = 1e-9  # of the level: a deviation below this is rounding
-DOUBT = 1e-6  # of the threshold: a running sum may err by less, so such a score is made afresh
-ROWS = 16_384  # windows sorted at a time: their copies stay in cache
 
 
 class StabilityError(X1Error, ValueError):
     """A rule, an option or an injection that does not exist or cannot be."""
-
-
-def rolling(values: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and population deviation of each `window` values in a row; and where to trust them.
-
-    Returns three arrays of n - window + 1 places. Sums are kept inside blocks of one window and
-    about each block's median, and parts merged after Chan et al. 1979, so that a value of 1e9
-    spoils no window but those that it is in.
-    """
-    n_blocks = -(-len(values) // window)
-    blocks = np.full(n_blocks * window, np.nan)
-    blocks[: len(values)] = values
-    blocks = blocks.reshape(n_blocks, window)
-    centre = np.nanmedian(blocks, axis=1, keepdims=True)
-    off = np.nan_to_num(blocks - centre)
-    sums = []
-    for part in (off, off * off):
-        tail = np.cumsum(part[:, ::-1], axis=1)[:, ::-1]
-        sums.append((tail.ravel(), np.cumsum(part, axis=1).ravel()))
-    first = np.arange(len(values) - window + 1)
-    last = first + window - 1
-    n_tail = window - first % window  # values in the block where the window begins
-    n_head = window - n_tail
-    whole = n_head == 0
-    (s1, s2), (q1, q2) = ((tail[first], np.where(whole, 0.0, head[last])) for tail, head in sums)
-    centres = np.broadcast_to(centre, blocks.shape).ravel()
-    mean1 = centres[first] + s1 / n_tail
-    mean2 = np.where(whole, mean1, centres[last] + s2 / np.maximum(n_head, 1))
-    mean = mean1 + (mean2 - mean1) * (n_head / window)
-    about = q1 - s1 * s1 / n_tail + q2 - s2 * s2 / np.maximum(n_head, 1)
-    about += n_tail * n_head / window * (mean2 - mean1) ** 2
-    return mean, np.sqrt(np.maximum(about, 0.0) / window), about >= DOUBT * (q1 + q2)
 
 
 class Rule:
@@ -58,7 +25,7 @@ class Rule:
     state() is what JSON can hold, and `restore` takes it up again to the bit.
     """
 
-    OPTIONS: dict[str, float] = {}
+    OPTIONS: ClassVar[dict[str, float]] = {}
 
     def __init__(self, **options: float):
         for name in options.keys() - self.OPTIONS.keys():
@@ -149,7 +116,7 @@ class Olmo2(_Windowed):
     values; "away from" there, above here. Population deviation, as theirs is not said.
     """
 
-    OPTIONS = {"window": 1000, "k": 7.0}
+    OPTIONS: ClassVar[dict[str, float]] = {"window": 1000, "k": 7.0}
     AT_LEAST = True
 
     def _score(self, past: np.ndarray, value: float) -> float:
@@ -167,7 +134,7 @@ class Llmc(_Windowed):
     (window 128), scripts/run_gpt3_125M.sh (-sl 7 -sg 7; off by default).
     """
 
-    OPTIONS = {"window": 128, "k": 7.0}
+    OPTIONS: ClassVar[dict[str, float]] = {"window": 128, "k": 7.0}
 
     def _score(self, past: np.ndarray, value: float) -> float:
         inside = np.append(past[1:], value)
@@ -187,7 +154,13 @@ class Robust(_Windowed):
     begin. Source of scale and cut: Hampel 1974; of differences against a trend: von Neumann 1941.
     """
 
-    OPTIONS = {"window": 64, "level": 15, "k": 7.0, "first": 20, "floor": 0.002}
+    OPTIONS: ClassVar[dict[str, float]] = {
+        "window": 64,
+        "level": 15,
+        "k": 7.0,
+        "first": 20,
+        "floor": 0.002,
+    }
 
     def __init__(self, **options: float):
         super().__init__(**options)
@@ -209,20 +182,10 @@ class Robust(_Windowed):
 
     def _scores(self, values: np.ndarray):
         last = self.window - self.level
-        level = _medians(values[last:-1], self.level)
-        steps = _medians(np.abs(np.diff(values[:-1])), self.window - 1)
+        level = medians(values[last:-1], self.level)
+        steps = medians(np.abs(np.diff(values[:-1])), self.window - 1)
         scores = self._ratio(values[self.window :], level, steps)
         return scores, np.ones(len(scores), bool)
-
-
-def _medians(values: np.ndarray, window: int) -> np.ndarray:
-    """Median of each `window` values in a row, an odd number."""
-    windows, found = sliding_window_view(values, window), np.empty(len(values) - window + 1)
-    for i in range(0, len(windows), ROWS):
-        part = windows[i : i + ROWS].copy()
-        part.partition(window // 2, axis=1)
-        found[i : i + ROWS] = part[:, window // 2]
-    return found
 
 
 class LlmFoundry(_Windowed):
@@ -232,7 +195,7 @@ class LlmFoundry(_Windowed):
     above a loss of 10) is left out.
     """
 
-    OPTIONS = {"window": 100, "k": 2.0, "patience": 4}
+    OPTIONS: ClassVar[dict[str, float]] = {"window": 100, "k": 2.0, "patience": 4}
     AT_LEAST = True
 
     def __init__(self, **options: float):
@@ -272,7 +235,7 @@ class ZClip(Rule):
     zclip/zclip.py. Made for gradient norms, to clip rather than to alarm, so it flags much.
     """
 
-    OPTIONS = {"alpha": 0.97, "k": 2.5, "first": 25}
+    OPTIONS: ClassVar[dict[str, float]] = {"alpha": 0.97, "k": 2.5, "first": 25}
 
     def __init__(self, **options: float):
         super().__init__(**options)
