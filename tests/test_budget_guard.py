@@ -21,6 +21,8 @@ import pytest
 
 from x1lib import X1Error, budget_guard
 from x1lib.budget_guard import (
+    END_SECONDS,
+    RESTART_SHARE,
     BudgetGuard,
     BudgetRefused,
     CapTooSmall,
@@ -742,10 +744,6 @@ def test_the_command_line_has_help():
     assert done.returncode == 0 and "--release" in done.stdout
 
 
-if __name__ == "__main__":
-    each_kill(Path(sys.argv[1]))
-
-
 def test_a_relaunch_with_a_larger_plan_keeps_all_that_is_still_to_come(tmp_path):
     """10 hours at a dollar are planned and 5 used; 12 hours then need 12 x 1.10 - 5 more."""
     now = [1000.0]
@@ -783,3 +781,102 @@ def test_a_cap_that_was_raised_is_followed(tmp_path):
     Ledger(path, cap_usd=30.0).reserve(1.0, "other", "R2")  # writes the new cap
     old.follow_cap()
     assert old.cap_usd == 30.0
+
+
+def test_a_twentieth_of_the_hours_to_restart_leaves_the_plan_of_the_course_its_price(path):
+    """At $1.10 an hour it passes with a relaunch kept, at $1.79 not; nor does a day at $1.90."""
+    kept = Plan("the whole course", 36, 3, restart_hours=RESTART_SHARE * 36)
+    admitted = BudgetGuard(Ledger(path), 1.10).admit(kept)
+    assert admitted.usd == pytest.approx((37.8 * 1.10 + 3) * 1.1) and admitted.usd < 50
+    assert admitted.break_even_usd_per_hour == pytest.approx((50 / 1.1 - 3) / 37.8)
+    with pytest.raises(BudgetRefused, match=r"36 h \+ 1\.8 h to restart"):
+        BudgetGuard(Ledger(path), 1.79).admit(kept)
+    day = Plan("lab00", 24, restart_hours=RESTART_SHARE * 24)
+    assert BudgetGuard(Ledger(path), 1.79).admit(day).usd < 50
+    with pytest.raises(BudgetRefused):
+        BudgetGuard(Ledger(path), 1.90).admit(day)
+
+
+# What follows a run, and hours in which nobody is at work
+
+
+def test_what_follows_a_run_is_set_aside_until_it_is_metered(path):
+    """An hour's run, half an hour of measuring after it, and a lab that would take all the rest."""
+    clock, plan = Clock(), Plan("lab00", 10, restart_hours=1, after_hours=0.5)
+    held = purse(path, clock, price=2.0, label="lab00", end_seconds=END_SECONDS + 1800)
+    admitted = BudgetGuard(held.ledger, 2.0).admit(plan, "run")
+    assert admitted.usd == pytest.approx(11.5 * 2 * 1.1) and "0.5 h after it" in admitted.text
+    with pytest.raises(BudgetRefused):
+        BudgetGuard(held.ledger, 2.0).admit(Plan("lab01", 12), "other")
+    assert held.margin_seconds == 60 + 60 + 180 + 1800  # it stops early enough to measure
+    clock.seconds = 10 * HOUR
+    held.settle("finished", usd_after=0.5 * 2.0 * 1.1)
+    ledger = Ledger(path)
+    assert (ledger.spent_usd, ledger.committed_usd) == (pytest.approx(20), pytest.approx(1.1))
+    clock.seconds += 0.75 * HOUR  # it began late
+    after = purse(path, clock, price=2.0, role="after")
+    assert Ledger(path).committed_usd == 0 and Ledger(path).spent_usd == pytest.approx(21.5)
+    clock.seconds += HOUR / 2
+    assert after.settle("the ladder: over") == pytest.approx(22.5)
+    ledger = Ledger(path)
+    assert (ledger.spent_usd, ledger.committed_usd) == (pytest.approx(22.5), 0)
+    assert {r.state for r in ledger.reservations.values()} == {"settled"}
+
+
+def test_idle_hours_are_counted_when_somebody_asks(path, monkeypatch, capsys):
+    clock = Clock()
+    monkeypatch.setattr("x1lib.budget_guard.__main__.this_machine", clock.machine)
+    held = purse(path, clock, price=2.0, label="lab00")
+    held.ledger.reserve(5.0, "lab00", "run")
+    clock.seconds = HOUR
+    held.settle("finished", usd_after=1.0)
+    clock.seconds = 4 * HOUR  # nobody was there
+    assert Ledger(path).spent_usd == pytest.approx(2.0)
+    for _ in range(2):  # asking again bills no second twice
+        assert main([str(path), "--meter"]) == 0
+        assert Ledger(path).spent_usd == pytest.approx(8.0)
+    assert capsys.readouterr().out.startswith("6.00 US dollars more for this machine\n")
+    for _ in range(2):
+        assert main([str(path), "--ending"]) == 0
+        assert Ledger(path).spent_usd == pytest.approx(8.0 + END_SECONDS * 2 / HOUR)
+    assert "no longer set aside: r2" in capsys.readouterr().out
+    assert Ledger(path).committed_usd == 0
+    clock.seconds += 60  # it was not ended after all: those minutes are paid
+    assert purse(path, clock, price=2.0).spent_usd == pytest.approx(8.0 + END_SECONDS * 2 / HOUR)
+    other = Clock(HOUR)
+    monkeypatch.setattr(
+        "x1lib.budget_guard.__main__.this_machine", lambda: other.machine("elsewhere")
+    )
+    before = path.read_bytes()
+    assert main([str(path), "--meter"]) == 0 and path.read_bytes() == before
+    assert "in no line of the ledger" in capsys.readouterr().out
+
+
+def test_what_a_stopped_run_needs_to_go_on_stays_set_aside_when_its_machine_ends(path):
+    clock = Clock()
+    held = purse(path, clock, price=2.0)
+    BudgetGuard(held.ledger, 2.0).admit(Plan("lab00", 5), "run")
+    held.leave("interrupted by SIGTERM")
+    assert Ledger(path).release_leftovers() == [] and Ledger(path).committed_usd > 10
+
+
+# A ledger that is gone
+
+
+def test_a_ledger_that_is_gone_is_not_made_anew(path):
+    clock = Clock()
+    held = purse(path, clock)
+    watcher = purse(path, clock, role="watchdog", cap=1.0)
+    path.unlink()
+    clock.seconds = 100.0
+    assert "is gone; a ledger is never rewritten" in held.must_stop() and held.is_ledger_lost
+    with pytest.raises(LedgerDamaged):
+        held.leave("for that")
+    assert watcher.must_stop() is None and not path.exists()
+    clock.seconds = HOUR - 60  # it knows what it read, and its own clock
+    assert watcher.must_stop().startswith("budget: 0.98 US dollars of 1.00")
+    assert not path.exists()
+
+
+if __name__ == "__main__":
+    each_kill(Path(sys.argv[1]))

@@ -247,7 +247,7 @@ def test_what_runs_on_the_machine_is_what_the_parsers_know():
     assert (given["cap_usd"], given["billed_since"], given["shape"]) == ("20", "1790000000", "12m")
     # The lab starts the watchdog beside a run that costs money, and this is how it is told.
     assert ["export", "X1_TERMINATE=runpod"] in said
-    assert '"X1_TERMINATE"' in (ROOT / "x1lib" / "launch" / "starting.py").read_text()
+    assert '"X1_TERMINATE"' in (ROOT / "x1lib" / "launch" / "companions.py").read_text()
     assert [words[2] for words in said if words[1].endswith("bucket.py")] == ["restore", "follow"]
     for name in ("runpod", "lambda"):
         assert name in TEMPLATES and f"--terminate {name}" in PAGE

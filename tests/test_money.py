@@ -4,6 +4,10 @@ The accountant knows nothing of ledgers: second by second it adds the price of e
 up. Whatever happens to the trainers (slow steps, kills, restarts, preempted machines, hangs, two
 labs at once) and to the wall clocks, what it adds up to stays under the cap, and the ledger says
 the same within one tick of each machine.
+
+The reader is away. With a terminate command the watchdog ends each machine that costs money, and
+what all of them cost to their ends is under the cap. Without one nobody ends them, and only this
+is true: the hours in which a trainer or a watchdog is at work on them cost no more than the cap.
 """
 
 import math
@@ -68,13 +72,15 @@ class Lab:
     next_poll: float = math.inf
     beats: int = 0
     why: str = ""
+    gone_at: float = math.inf  # when its watchdog will have ended the trainer, and leaves
 
 
 class World:
     """Everything that happens, one true second at a time."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, terminates: bool) -> None:
         self.random = r = random.Random(seed)
+        self.terminates = terminates  # there is a terminate command
         self.now = 0.0
         self.path = folder / f"ledger-{seed}.jsonl"
         self.price = r.choice([0.0] + [r.uniform(0.3, 4.0) for _ in range(9)])
@@ -82,6 +88,7 @@ class World:
         self.cap = r.uniform(0.8, 5.0) * (self.price or 1.0)
         self.silent = r.choice([600.0, 1800.0, 5400.0])
         self.billed = 0.0  # by the accountant
+        self.attended = 0.0  # of it, while somebody was at work
         self.boxes: list[Box] = []
         self.endings: list[tuple[float, Box]] = []  # terminate commands that will work
         self.kinds: set[str] = set()
@@ -252,16 +259,22 @@ class World:
         lab.next_poll = self.now + POLL
         alive = lab.state in ("running", "hung", "saving")
         ended = lab.why if lab.state == "ended" else None
-        verdict = lab.watch.look(lab.beats, alive, ended)
+        ends_machine = self.terminates
+        verdict = lab.watch.look(lab.beats, alive, ended, ends_machine=ends_machine)
         if verdict and verdict.action == "go":
             lab.watch_purse.leave(verdict.reason)
             lab.watch = lab.watch_purse = None
             self.let_go(lab.box)
         elif verdict:
             self.kinds.add("cap" if "budget" in verdict.reason else "silent")
+            if lab.state == "ended":
+                self.kinds.add("idle")
             wait = self.random.choice([END_SECONDS, self.random.uniform(0, END_SECONDS)])
             wait += GRACE if alive else 0.0
-            self.endings.append((self.now + wait, lab.box))
+            if self.terminates:
+                self.endings.append((self.now + wait, lab.box))
+            else:
+                lab.gone_at = self.now + (GRACE if alive else 0.0)
             lab.watch = None
             if lab.state == "running":  # it hears SIGTERM, and saves while it may
                 lab.why = verdict.reason
@@ -273,11 +286,36 @@ class World:
         self.let_go(lab.box)
 
     def let_go(self, box: Box) -> None:
-        """The reader is there when all is done and no watchdog is about to end the machine."""
+        """The reader, who is there at the start, gives back a machine on which all was refused."""
         labs = [lab for lab in box.labs if lab.box is box]
-        done = all(lab.state == "ended" and lab.watch is None for lab in labs)
-        if done and not any(other is box for _, other in self.endings):
+        if all(lab.state == "ended" and lab.why.startswith("refused") for lab in labs):
             self.down(box)
+
+    def at_work(self, box: Box) -> bool:
+        """Whether a trainer or a watchdog is at work on a machine."""
+        busy = ("running", "hung", "saving")
+        return box.down_at is None and any(
+            lab.box is box and (lab.state in busy or lab.watch or lab.gone_at < math.inf)
+            for lab in box.labs
+        )
+
+    def is_over(self) -> bool:
+        """Whether nothing more can happen; free machines, or all without a command, may be up."""
+        up = [box for box in self.boxes if box.down_at is None]
+        if self.moves or any(lab.state != "ended" for lab in self.labs):
+            return False
+        if self.terminates:
+            return not any(box.usd_per_hour for box in up)
+        return not any(self.at_work(box) for box in up)
+
+    def gone(self, lab: Lab) -> None:
+        """A watchdog without a command for the machine has ended its trainer, and leaves."""
+        if self.now >= lab.gone_at:
+            lab.gone_at = math.inf
+            if lab.watch_purse is not None:
+                lab.watch_purse.leave("ended")
+                lab.watch_purse = None
+            self.ended(lab, lab.why)
 
     def down(self, box: Box) -> None:
         if box.down_at is None:
@@ -295,7 +333,7 @@ class World:
                 self.down(box)
 
     def run(self) -> None:
-        while self.now < LONGEST_DAY or any(box.down_at is None for box in self.boxes):
+        while not self.is_over():
             assert self.now < 3 * LONGEST_DAY, "a machine that nobody ends"
             if self.jumps and self.now >= self.jumps[0]:
                 self.jumps.pop(0)
@@ -308,22 +346,26 @@ class World:
                     self.trainer(lab)
                 if lab.box.down_at is None:
                     self.watchdog(lab)
+            for lab in self.labs:
+                self.gone(lab)
             self.terminated()
             self.now += 1.0
             for box in self.boxes:  # the accountant
                 if box.down_at is None:
                     self.billed += box.usd_per_hour / 3600
-            if all(box.down_at is not None for box in self.boxes) and not self.moves:
-                if all(lab.state == "ended" for lab in self.labs):
-                    break
+                if self.at_work(box):
+                    self.attended += box.usd_per_hour / 3600
 
 
-def check(seed: int, folder: Path) -> World:
+def check(seed: int, folder: Path, terminates: bool = True) -> World:
     """Live through one day and compare; AssertionError where the money is wrong."""
-    world = World(seed, folder)
+    world = World(seed, folder, terminates)
     world.run()
     ledger = Ledger(world.path, world.cap, overspent_ok=True)
-    assert world.billed <= world.cap + 1e-9, f"seed {seed}: {world.billed} of {world.cap}"
+    paid = world.billed if terminates else world.attended
+    assert paid <= world.cap + 1e-9, f"seed {seed}: {paid} of {world.cap}"
+    if not terminates:  # the ledger has what is idle only when something next starts
+        return world
     # One tick and one step of each machine, and a watchdog's tick where the trainer was gone.
     within = sum(
         (1.5 * TICK + 2 * POLL + max(lab.step_seconds for lab in world.labs)) * box.usd_per_hour
@@ -341,18 +383,31 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_two_hundred_days_stay_under_the_cap_and_in_the_books(folder):
+def two_hundred(folder: Path, terminates: bool) -> tuple[dict[str, int], list[World]]:
+    """What happened on how many days, and the days."""
     seen: dict[str, int] = {}
-    close = 0
-    for seed in range(SCENARIOS):
-        world = check(seed, folder)
-        for kind in world.kinds:
-            seen[kind] = seen.get(kind, 0) + 1
-        close += world.billed > 0.8 * world.cap
+    worlds = [check(seed, folder, terminates) for seed in range(SCENARIOS)]
+    for kind in (kind for world in worlds for kind in world.kinds):
+        seen[kind] = seen.get(kind, 0) + 1
+    return seen, worlds
+
+
+def test_two_hundred_days_stay_under_the_cap_and_in_the_books(folder):
+    seen, worlds = two_hundred(folder, terminates=True)
     # The days are not idle ones: everything happened, and many came near their cap.
     kinds = {"kill", "restart", "preempt", "hang", "jump", "stopped", "silent", "refused", "cap"}
+    assert {kind for kind, n in seen.items() if n >= 5} >= kinds | {"idle"}, seen
+    assert sum(world.billed > 0.8 * world.cap for world in worlds) >= SCENARIOS / 10
+
+
+def test_without_a_terminate_command_the_trainers_share_stays_under_the_cap(folder):
+    """And no more is promised: a machine that nobody ends is billed on after its trainer."""
+    seen, worlds = two_hundred(folder, terminates=False)
+    kinds = {"kill", "restart", "preempt", "hang", "jump", "stopped", "silent", "refused"}
     assert {kind for kind, n in seen.items() if n >= 5} >= kinds, seen
-    assert close >= SCENARIOS / 10
+    assert sum(world.attended > 0.8 * world.cap for world in worlds) >= SCENARIOS / 20
+    up = [w for w in worlds if any(b.down_at is None and b.usd_per_hour for b in w.boxes)]
+    assert len(up) > SCENARIOS / 2
 
 
 # What the check would find: each fault is planted in the code and must show on some day.
@@ -399,9 +454,18 @@ def keep_nothing_to_save_with(monkeypatch):
 def watch_silence_alone(monkeypatch):
     look = Watch.look
 
-    def planted(self, *arguments):
+    def planted(self, *arguments, ends_machine):
         self.purse = None
-        return look(self, *arguments)
+        return look(self, *arguments, ends_machine=ends_machine)
+
+    monkeypatch.setattr(Watch, "look", planted)
+
+
+def leave_with_the_trainer(monkeypatch):
+    look = Watch.look
+
+    def planted(self, *arguments, ends_machine):
+        return look(self, *arguments, ends_machine=False)
 
     monkeypatch.setattr(Watch, "look", planted)
 
@@ -417,6 +481,7 @@ FAULTS = {  # and the first day that is tried; the rarest shows on three of 1,50
     forget_the_lost_tick: 260,
     keep_nothing_to_save_with: 0,
     watch_silence_alone: 0,
+    leave_with_the_trainer: 0,
     ignore_other_machines: 0,
 }
 

@@ -44,7 +44,8 @@ class Config:
     # money: metered into ledger.jsonl, which all labs share
     usd_per_hour: float = opt(0.0, "price of this machine [US dollars]", free=True, low=0)
     cap_usd: float = opt(0.0, "of all labs; 0: what the ledger says, or 50", free=True, low=0)
-    restart_hours: float = opt(0.0, "reserved for a relaunch [hours]", free=True, low=0)
+    restart_hours: float = opt(0.0, "set aside to restart; 0: 5% of hours", free=True, low=0)
+    after_hours: float = opt(0.0, "set aside to measure after the run", free=True, low=0)
     billed_since: float = opt(0.0, "seconds since 1970; 0: process 1's start", free=True, low=0)
     # text
     source: str = opt("embedded", "name of a source, a text file, or a prepared folder")

@@ -41,7 +41,8 @@ def test_a_plan_above_the_cap_never_begins(start, run):
     """The refusal has the sum, and the price at which it would fit."""
     trainer = start(run, **settings(cap_usd=5.0))
     assert trainer.wait() == 2
-    assert "BudgetRefused" in trainer.last_line() and "7.92 US dollars" in trainer.last_line()
+    assert "BudgetRefused" in trainer.last_line() and "8.32 US dollars" in trainer.last_line()
+    assert "(0.02 h + 0.001 h to restart) x 360" in trainer.last_line()
     assert "the cap is 5.00" in trainer.last_line() and "would fit" in trainer.last_line()
     assert not run.step_lines()
     assert ledger_of(run, 5.0).spent_usd < 0.5
@@ -80,6 +81,32 @@ def test_a_run_that_stood_still_stops_under_the_cap_and_resumes_with_more(start,
     finish(run, **changes | {"cap_usd": 90.0})
     assert run.manifest()["status"] == "finished"
     assert run.events("resume") and ledger_of(run, 90.0).spent_usd > spent
+
+
+def test_a_ledger_that_is_deleted_under_a_run_is_said_and_not_made_up(start, finish, run):
+    """The manifest says unknown, no empty ledger is left, and no start begins the count again."""
+    changes = settings(cap_usd=90.0, hours=0.02)
+    trainer = start(run, **changes)
+    trainer.until(lambda: run.last_step() >= 20)
+    ledger = run.out.parent / LEDGER
+    kept = ledger.read_bytes()
+    ledger.unlink()
+    assert trainer.wait() == 77, trainer.output[-2000:]
+    assert "restore it from a copy; the state is saved" in trainer.last_line()
+    assert "raise cap_usd" not in trainer.last_line()
+    manifest = run.manifest()
+    assert manifest["usd"] is None and "is gone" in manifest["usd_status"]
+    assert not ledger.exists()
+
+    trainer = start(run, **changes)
+    assert trainer.wait() == 2
+    assert "LedgerError" in trainer.last_line() and "is gone, and run was metered" in (
+        trainer.last_line()
+    )
+    assert not ledger.exists()
+    ledger.write_bytes(kept)
+    finish(run, **changes)
+    assert run.manifest()["usd"] > 0 and run.manifest()["usd_status"] is None
 
 
 @pytest.mark.parametrize("down_seconds", [3.0])

@@ -5,14 +5,23 @@ before a run, `Purse` inside it, and `x1lib.watchdog` outside it. All write one 
 """
 
 from x1lib.budget_guard.account import LedgerFormatError
-from x1lib.budget_guard.guard import MARGIN, Admission, BudgetGuard, Plan, PlanError
+from x1lib.budget_guard.guard import (
+    MARGIN,
+    RESTART_SHARE,
+    Admission,
+    BudgetGuard,
+    Plan,
+    PlanError,
+)
 from x1lib.budget_guard.journal import LedgerBusy, LedgerDamaged, LedgerError, LedgerNotWritable
 from x1lib.budget_guard.ledger import BudgetRefused, CapTooSmall, Ledger
 from x1lib.budget_guard.machine import Machine, this_machine
-from x1lib.budget_guard.purse import Forecast, Purse
+from x1lib.budget_guard.purse import END_SECONDS, Forecast, Purse
 
 __all__ = [
+    "END_SECONDS",
     "MARGIN",
+    "RESTART_SHARE",
     "Admission",
     "BudgetGuard",
     "BudgetRefused",

@@ -10,6 +10,8 @@ from x1lib import exit_code_of
 from x1lib.budget_guard.account import SECONDS_PER_HOUR
 from x1lib.budget_guard.journal import LedgerError
 from x1lib.budget_guard.ledger import Ledger
+from x1lib.budget_guard.machine import this_machine
+from x1lib.budget_guard.purse import END_SECONDS
 
 NOTES = 8  # the newest are shown
 
@@ -69,6 +71,22 @@ def _text(note: dict) -> str:
     return note.get("text") or f"left: {note['reason']}"
 
 
+def last_line(ledger: Ledger, ending: bool) -> list[str]:
+    """Write what this machine has cost since its last line; what was done, in words.
+
+    ending: three minutes more, for its end, and what was set aside for after a settled run is
+    given back.
+    """
+    usd = ledger.catch_up(this_machine(), END_SECONDS if ending else 0.0)
+    if usd is None:
+        return ["this machine is in no line of the ledger, so nothing was metered"]
+    ahead = f", {END_SECONDS / 60:g} minutes for its end included" if ending else ""
+    said = [f"{usd:.2f} US dollars more for this machine{ahead}"]
+    if ending and (freed := ledger.release_leftovers()):
+        said.append(f"no longer set aside: {', '.join(freed)}, for after a run that is settled")
+    return said
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m x1lib.budget_guard", description=__doc__)
     parser.add_argument("ledger", type=Path, help="the file, say experiments/.../ledger.jsonl")
@@ -78,12 +96,24 @@ def main(argv: list[str] | None = None) -> int:
         metavar="ID",
         help="first give back what is set aside under this reservation (r1, r2, ...)",
     )
+    parser.add_argument(
+        "--meter",
+        action="store_true",
+        help="first write what this machine has cost since its last line, idle hours included",
+    )
+    parser.add_argument(
+        "--ending",
+        action="store_true",
+        help=f"as --meter, and {END_SECONDS:.0f} s more: for a machine that is ended now",
+    )
     arguments = parser.parse_args(argv)
 
     def show() -> None:
         ledger = opened(arguments.ledger, arguments.cap_usd)
         if arguments.release:
             ledger.release(arguments.release)
+        if arguments.meter or arguments.ending:
+            print("\n".join([*last_line(ledger, arguments.ending), ""]))
         print("\n".join(table(ledger)))
 
     return exit_code_of(show)

@@ -12,6 +12,7 @@ from x1lib.budget_guard.ledger import CENT_FRACTION, BudgetRefused, Ledger
 from x1lib.budget_guard.machine import Machine
 
 MARGIN = 0.10  # on top of every plan, for what nobody planned
+RESTART_SHARE = 0.05  # of a run's hours: a loss costs a twentieth, with 20 checkpoints in a run
 
 
 class PlanError(X1Error, ValueError):
@@ -20,21 +21,23 @@ class PlanError(X1Error, ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is meant to take: ((hours + restart_hours) x price + usd_fixed) x 1.10 US dollars.
+    """What a run is meant to take: (all its hours x price + usd_fixed) x 1.10 US dollars.
 
-    hours: billed hours from the first minute to the end. restart_hours: billed hours kept for
-    starting again after a loss. usd_fixed: what does not depend on the hours (storage, egress).
-    The last factor is a margin of 10%. The course's plan, 36 hours and 3 dollars, costs
-    (36 p + 3) x 1.1 at a price of p an hour: 50 dollars at p = 1.1793, its break-even price.
+    hours: billed hours from the first minute to the end. after_hours: on the same machine after
+    it, to measure. restart_hours: kept for starting again after a loss. usd_fixed: what does not
+    depend on the hours (storage, egress). The last factor is a margin of 10%. The course's plan,
+    36 hours and 3 dollars, costs (36 p + 3) x 1.1 at a price of p an hour: 50 dollars at
+    p = 1.1793, its break-even price; with a twentieth of the hours to restart, at p = 1.1231.
     """
 
     label: str
     hours: float
     usd_fixed: float = 0.0
     restart_hours: float = 0.0
+    after_hours: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("hours", "usd_fixed", "restart_hours"):
+        for name in ("hours", "usd_fixed", "restart_hours", "after_hours"):
             value = getattr(self, name)
             good = isinstance(value, int | float) and not isinstance(value, bool)
             if not good or not math.isfinite(value) or value < 0:
@@ -42,7 +45,7 @@ class Plan:
 
     @property
     def billed_hours(self) -> float:
-        return self.hours + self.restart_hours
+        return self.hours + self.after_hours + self.restart_hours
 
     def usd(self, usd_per_hour: float) -> float:
         """What the plan costs at this price."""
@@ -60,7 +63,7 @@ class Plan:
         left = usd / (1 + MARGIN) - self.usd_fixed
         if not usd_per_hour:
             return math.inf if left >= 0 else 0.0
-        return max(0.0, left / usd_per_hour - self.restart_hours)
+        return max(0.0, left / usd_per_hour - self.after_hours - self.restart_hours)
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,10 @@ class BudgetGuard:
         self, plan: Plan, usd: float, billed: float, unbilled: float, run_id: str | None
     ) -> str:
         ledger = self.ledger
-        restart = f" + {plan.restart_hours:g} h to restart" if plan.restart_hours else ""
+        after = f" + {plan.after_hours:.3g} h after it" if plan.after_hours else ""
+        restart = f" + {plan.restart_hours:.3g} h to restart" if plan.restart_hours else ""
         parts = [
-            f"{plan.label}: ({plan.hours:g} h{restart}) x {self.usd_per_hour:g} +"
+            f"{plan.label}: ({plan.hours:g} h{after}{restart}) x {self.usd_per_hour:g} +"
             f" {plan.usd_fixed:g} fixed, and {MARGIN:.0%} on top, is {usd:.2f} US dollars",
             f"{billed:.2f} of it are spent" if billed else "",
             f"{ledger.spent_usd:.2f} are spent in all",

@@ -72,8 +72,9 @@ class Journal:
                 f"{self.path} cannot be read ({error.strerror}); give a file that can be"
             ) from error
         if size < self._at:
+            now = f"{size} now" if self.path.exists() else "gone"
             raise LedgerDamaged(
-                f"{self.path} was {self._at} bytes long and is {size} now; a ledger is never"
+                f"{self.path} was {self._at} bytes long and is {now}; a ledger is never"
                 " rewritten: restore it from a copy"
             )
         if size == self._at:
@@ -105,9 +106,11 @@ class Journal:
         if self._file is not None:
             yield
             return
+        make = 0 if self._at else os.O_CREAT  # one that was there and is gone is not made anew
         try:
-            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | make, 0o644)
         except OSError as error:
+            self.refresh()  # says so where it is gone
             raise self._not_writable(error) from error
         try:
             self._wait_for_lock(self._file)

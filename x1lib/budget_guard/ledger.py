@@ -234,6 +234,32 @@ class Ledger(Account):
         with self.journal.locked():
             self._meter(self.bills[machine.name], usd_per_hour, segment, _clock(machine), keep_usd)
 
+    def catch_up(self, machine: Machine, ahead_seconds: float = 0.0) -> float | None:
+        """Write what a machine has cost since its last line; returns that, None if it has none.
+
+        For the time in which no process of ours is at work on it: it goes to the run that was the
+        last there, at its price. ahead_seconds: bill so much more at once, for the machine's end;
+        asking again bills no second twice.
+        """
+        with self.journal.locked():
+            if machine.name not in self.bills:
+                return None
+            bill, usd = self.bills[machine.name], self.bills[machine.name].usd
+            last = next(one for one in reversed(self.segments) if one.machine == machine.name)
+            now, price = _clock(machine), bill.usd_per_hour
+            self._meter(bill, price, last.number, now, last.keep_usd, ahead_seconds)
+            return bill.usd - usd
+
+    def release_leftovers(self) -> list[str]:
+        """Give back what was set aside for after runs that are settled; their reservations' ids."""
+        with self.journal.locked():
+            done = {r.run_id for r in self.reservations.values() if r.state == "settled"}
+            found = [r.id for r in self.reservations.values() if r.state == "open"]
+            found = [id for id in found if self.reservations[id].run_id in done]
+            for id in found:
+                self.release(id)
+            return found
+
     def _meter(
         self, bill: Bill, usd_per_hour: float, segment: int, now: float, keep_usd: float, lost=0.0
     ) -> None:

@@ -12,6 +12,7 @@ from x1lib.budget_guard.machine import Machine, this_machine
 
 GIVE_UP_SECONDS = 600.0  # a ledger that takes no line for so long ends the run
 LONGEST_STEP_SECONDS = 900.0
+END_SECONDS = 180.0  # until a machine is gone that is to be ended
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,13 @@ class Purse:
     """One process's hold on the money: it meters the machine, and says when to stop.
 
     keep_seconds: what follows the word to stop (the save, the last evaluation, the export); to be
-    set again when it has been timed. end_seconds: for the watchdog to end the machine after that,
-    for it is billed to then. tick_seconds: how often a line is written. step_seconds: how long a
-    step may take unforeseen. role: "trainer" or "watchdog"; both meter one machine, which is
-    billed once, and only a trainer's money ends where other runs' reservations begin. Opening
-    writes to the ledger. Raises BudgetRefused, before that, when what the machine has cost since
-    it began, or since billed_since (the reader's stamp, seconds since 1970), passes what is left.
+    set again when it has been timed. end_seconds: for what is measured on the machine after that,
+    and to end it, for it is billed to then. tick_seconds: how often a line is written.
+    step_seconds: how long a step may take unforeseen. role: "trainer", "watchdog", or "after" for
+    what is measured after a run; all meter one machine, which is billed once, and all but a
+    watchdog's money ends where other runs' reservations begin. Opening writes to the ledger.
+    Raises BudgetRefused, before that, when what the machine has cost since it began, or since
+    billed_since (the reader's stamp, seconds since 1970), passes what is left.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Purse:
         role: str = "trainer",
         billed_since: float | None = None,
         keep_seconds: float = 60.0,
-        end_seconds: float = 180.0,
+        end_seconds: float = END_SECONDS,
         tick_seconds: float = 60.0,
         step_seconds: float = 60.0,
         machine: Machine | None = None,
@@ -56,6 +58,7 @@ class Purse:
         self.keep_seconds, self.end_seconds = keep_seconds, end_seconds
         self.tick_seconds, self.step_seconds = tick_seconds, step_seconds
         self.role, self.trouble = role, None  # why the newest line could not be written
+        self.is_ledger_lost = False  # the word to stop was for that, and not for the cap
         self._longest_gap, self._trouble_since = 0.0, math.inf
         self._refuse_what_is_gone(billed_since)
         self.segment = ledger.begin(
@@ -101,7 +104,7 @@ class Purse:
             if self.role == "watchdog":
                 self.ledger.journal.refresh()
                 self._written = max(self._written, self.ledger.bills[self.machine.name].heard)
-                if now - self._written < self.tick_seconds:
+                if not force and now - self._written < self.tick_seconds:
                     return False
             self.ledger.meter(self.machine, self.usd_per_hour, self.segment, self._keep_usd())
         except LedgerError as error:
@@ -113,7 +116,13 @@ class Purse:
     @property
     def spent_usd(self) -> float:
         """What all labs have cost by now, this machine to this second."""
-        return self.ledger.spent_usd + self.ledger.unbilled_usd(self.machine, self.usd_per_hour)
+        self.ledger.journal.refresh()
+        return self._known_usd
+
+    @property
+    def _known_usd(self) -> float:
+        """What all labs have cost by now, as far as this process has read the ledger."""
+        return self.ledger.total_usd() + self.ledger.unbilled_usd(self.machine, self.usd_per_hour)
 
     @property
     def run_usd(self) -> float:
@@ -139,7 +148,12 @@ class Purse:
 
         Kept is what another machine may cost before it writes its next line.
         """
-        available = self.ledger.cap_usd - self.spent_usd
+        self.ledger.journal.refresh()
+        return self._available_as_known
+
+    @property
+    def _available_as_known(self) -> float:
+        available = self.ledger.cap_usd - self._known_usd
         available -= self.ledger.kept_by_others(self.machine.name)
         if self.role == "watchdog":  # what is set aside is no reason to end a machine
             return available
@@ -150,8 +164,10 @@ class Purse:
         """Time until this run must stop; infinite at a price of 0."""
         if not self.usd_per_hour:
             return math.inf
-        seconds = self.available_usd / self.usd_per_hour * SECONDS_PER_HOUR
-        return max(0.0, seconds - self.margin_seconds)
+        return self._seconds_of(self.available_usd)
+
+    def _seconds_of(self, usd: float) -> float:
+        return max(0.0, usd / self.usd_per_hour * SECONDS_PER_HOUR - self.margin_seconds)
 
     def forecast(self, seconds_to_go: float) -> Forecast:
         """What it will come to if this run needs so many seconds more, its end included."""
@@ -178,18 +194,22 @@ class Purse:
         if not self.usd_per_hour:
             return None
         try:
-            if self.seconds_left <= 0:
-                return self._reason()
+            self.ledger.journal.refresh()
         except LedgerError as error:  # damaged or gone: a run must not spend uncounted
-            return None if self.role == "watchdog" else f"budget: {error}"
+            if self.role != "watchdog":
+                self.is_ledger_lost = True
+                return f"budget: {error}"
+        if self._seconds_of(self._available_as_known) <= 0:  # a watchdog goes on with what it read
+            return self._reason()
         silent = self.machine.seconds() - self._trouble_since > GIVE_UP_SECONDS
         if silent and self.role != "watchdog":
+            self.is_ledger_lost = True
             return f"budget: the ledger has taken no line for ten minutes: {self.trouble}"
         return None
 
     def _reason(self) -> str:
         return (
-            f"budget: {self.spent_usd:.2f} US dollars of {self.ledger.cap_usd:.2f} are spent,"
+            f"budget: {self._known_usd:.2f} US dollars of {self.ledger.cap_usd:.2f} are spent,"
             f" {self.ledger.committed_to_others(self.run_id):.2f} are set aside for other runs, and"
             f" the rest is needed to save, leave and end the machine ({self.margin_seconds:.0f} s"
             f" at {self.usd_per_hour:g} an hour)"
@@ -210,16 +230,20 @@ class Purse:
         self.ledger.meter(self.machine, self.usd_per_hour, self.segment)
         self.ledger.end(self.segment, reason)
 
-    def settle(self, reason: str, usd_fixed: float = 0.0) -> float:
+    def settle(self, reason: str, usd_fixed: float = 0.0, usd_after: float = 0.0) -> float:
         """Write the last line of the run and close its reservation; returns what the run cost.
 
-        usd_fixed: what it cost besides hours (storage, egress).
+        usd_fixed: what it cost besides hours (storage, egress). usd_after: set aside anew, for
+        what is measured on this machine after it; to be settled by whoever does that.
         """
         self.leave(reason)
         run = self.ledger.runs[self.run_id]
         usd = run.metered_usd + amount(usd_fixed, "usd_fixed")
-        if reservation := self.ledger.reservation_of(self.run_id):
-            self.ledger.settle(reservation.id, usd)
+        with self.ledger.journal.locked():  # or another run would be admitted into the rest
+            if reservation := self.ledger.reservation_of(self.run_id):
+                self.ledger.settle(reservation.id, usd)
+            if usd_after:
+                self.ledger.set_aside(usd_after, f"{run.label}, after it", self.run_id)
         return max(usd, run.usd)
 
     def summary(self) -> dict:

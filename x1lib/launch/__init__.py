@@ -1,5 +1,6 @@
 """Start the trainer so that it outlives whoever started it; attach to it, follow it, stop it."""
 
+from x1lib.launch.companions import metered
 from x1lib.launch.following import follow, stop
 from x1lib.launch.parameters import check_budget, configure, open_text
 from x1lib.launch.places import project_root, run_folder, say, shown
@@ -14,6 +15,7 @@ __all__ = [
     "configure",
     "follow",
     "make_room",
+    "metered",
     "open_text",
     "project_root",
     "run_folder",

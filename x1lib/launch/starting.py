@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import itertools
-import os
 import platform
 import signal
 import subprocess
@@ -14,7 +13,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from x1lib import X1Error, checkpoint, runtime, settings, tracking, watchdog
+from x1lib import X1Error, checkpoint, runtime, settings, tracking
+from x1lib.launch.companions import WATCHDOG_LOG, check_terminate, mirrored, watched
+from x1lib.launch.detached import children as _children
+from x1lib.launch.detached import detached, is_alive
 from x1lib.launch.places import (
     LOG,
     last_progress,
@@ -24,21 +26,18 @@ from x1lib.launch.places import (
     shown,
     size,
 )
-from x1lib.session.money import ledger_path
 from x1lib.settings import ConfigError
-from x1lib.tracking import mirror, scrub, write_json
+from x1lib.tracking import scrub, write_json
 from x1lib.tracking.holders import is_locked, read_json
 from x1lib.train import Config
 
-LOCK, LAUNCH_LOCK, WATCHDOG_LOG = "lock", "launch.lock", "watchdog.log"
+LOCK, LAUNCH_LOCK = "lock", "launch.lock"
 ASKED = "launch.json"  # the settings that a trainer was started with, before it says so itself
 A_RUNS_OWN = {  # what may lie in a folder before its run has a manifest
     LOG, LOCK, LAUNCH_LOCK, ASKED, "predictions.json", "metrics.jsonl", "state", "heartbeat.json",
     "mirror.log", "mlflow.json", "mlflow.lock", WATCHDOG_LOG, "watchdog.json", "watchdog.lock",
 }  # fmt: skip
 START_SECONDS = 120.0  # importing torch from a cold network disk
-
-_children: dict[int, subprocess.Popen] = {}
 
 
 class LaunchError(X1Error, RuntimeError):
@@ -61,7 +60,7 @@ class Launched:
     @property
     def alive(self) -> bool:
         """Whether its trainer is at work."""
-        return self.pid is not None and _alive(self.pid)
+        return self.pid is not None and is_alive(self.pid)
 
     @property
     def exit_code(self) -> int | None:
@@ -120,8 +119,7 @@ def start(config: Config, log: Callable[[str], object] = print) -> Launched:
     """
     folder = project_root() / config.out
     _refuse_strange(folder)
-    if config.usd_per_hour and os.environ.get("X1_TERMINATE"):
-        watchdog.terminator(os.environ["X1_TERMINATE"]).check()  # before anything is billed
+    check_terminate(config)  # before anything is billed
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / LAUNCH_LOCK, "a")
@@ -132,7 +130,7 @@ def start(config: Config, log: Callable[[str], object] = print) -> Launched:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two notebooks started at once, the second attaches
         launched, line = _start(config, folder)
-        beside = [_mirror(launched), _watchdog(launched, config)]
+        beside = [mirrored(launched), watched(launched, config)]
     for said in filter(None, [line, *beside]):
         log(said)
     return launched
@@ -185,65 +183,8 @@ def command(config: Config) -> list[str]:
     return [sys.executable, "-m", "x1lib.train", *flags]
 
 
-def _mirror(run: Launched) -> str | None:
-    """Start the mirror of a run's metrics where there is none and one is wanted; a line for it."""
-    if why := mirror.absent():
-        begins = run.how in ("started", "resumed")
-        return f"no mlflow mirror of this run: {why}" if begins else None
-    if mirror.at_work(run.folder) or (run.how == "finished" and mirror.is_complete(run.folder)):
-        return None
-    arguments = [sys.executable, "-m", "x1lib.tracking.mirror", str(run.folder), "--follow"]
-    try:
-        child = _detached(arguments, run.folder / mirror.LOG, cwd=run.folder.parent)
-    except OSError as error:  # a full disk, say: no reason to lose sight of the run
-        return f"no mlflow mirror of this run: {error.strerror}"
-    where = shown(scrub(mirror.tracking_uri(run.folder)))
-    return f"mirrored into mlflow, {where}, by process {child.pid}"
-
-
-def _watchdog(run: Launched, config: Config) -> str | None:
-    """Start the watchdog of a run that costs money; a line for it.
-
-    X1_TERMINATE names the command that ends the machine: see `python -m x1lib.watchdog --help`.
-    """
-    if not config.usd_per_hour or run.pid is None or watchdog.at_work(run.folder):
-        return None
-    arguments = [sys.executable, "-m", "x1lib.watchdog", str(run.folder)]
-    arguments += [f"--usd-per-hour={config.usd_per_hour}", f"--ledger={ledger_path(run.folder)}"]
-    if config.cap_usd:
-        arguments.append(f"--cap-usd={config.cap_usd}")
-    if config.billed_since:
-        arguments.append(f"--billed-since={config.billed_since}")
-    terminate = os.environ.get("X1_TERMINATE", "")
-    if terminate:
-        arguments.append(f"--terminate={terminate}")
-    child = _detached(arguments, run.folder / WATCHDOG_LOG, cwd=run.folder.parent)
-    ends = "and the machine" if terminate else "and not the machine: set X1_TERMINATE for that"
-    return f"watchdog: process {child.pid} ends a run that hangs or passes the cap, {ends}"
-
-
 def _spawn(config: Config, folder: Path) -> subprocess.Popen:
-    return _detached(command(replace(config, out=str(folder))), folder / LOG, cwd=project_root())
-
-
-def _detached(arguments: list[str], log: Path, cwd: Path) -> subprocess.Popen:
-    """Start a process that outlives this one and writes to a log of its own."""
-    package = str(Path(__file__).resolve().parents[2])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
-    environment.pop("MPLBACKEND", None)  # a kernel's own, which draws into the notebook
-    with open(log, "ab") as output:
-        child = subprocess.Popen(
-            arguments,
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # no signal to the kernel's, papermill's or terminal's group
-        )
-    _children[child.pid] = child
-    return child
+    return detached(command(replace(config, out=str(folder))), folder / LOG, cwd=project_root())
 
 
 def _holder(folder: Path) -> int | None:
@@ -270,19 +211,6 @@ def _check_same(config: Config, folder: Path) -> None:
             f"{name} was {then!r} when the run in {shown(folder)} was started and is {now!r} now;"
             f" ask for {then!r} again, or give another out"
         )
-
-
-def _alive(pid: int) -> bool:
-    if pid in _children:
-        return _children[pid].poll() is None
-    try:
-        os.kill(pid, 0)
-        status = Path(f"/proc/{pid}/stat").read_text()  # one that nobody waited for still has one
-        return status.rpartition(")")[2].split()[0] not in "ZX"
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # another user's, or a system without /proc
 
 
 def why(run: Launched) -> str:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from x1lib import X1Error, tracking
 from x1lib.budget_guard import (
+    END_SECONDS,
+    MARGIN,
+    RESTART_SHARE,
     BudgetGuard,
     BudgetRefused,
     Ledger,
@@ -19,6 +22,7 @@ from x1lib.budget_guard import (
 from x1lib.runtime import EXIT_BUDGET
 
 LEDGER = "ledger.jsonl"
+SECONDS_PER_HOUR = 3600.0
 LABS = "X1-pretraining"  # the folder of all labs, which share one ledger
 CAP_USD = 50.0  # of all labs, where neither the reader nor the ledger says another
 NO_PRICE = "not counted: no price was given"
@@ -37,13 +41,34 @@ def ledger_path(out: Path) -> Path:
     return labs / LEDGER
 
 
+def plan_of(config, out: Path) -> Plan:
+    """What a run is planned to take; where it costs money, what a relaunch would add too."""
+    restart = config.restart_hours or RESTART_SHARE * config.hours * (config.usd_per_hour > 0)
+    after = config.after_hours
+    return Plan(Path(out).name, config.hours, restart_hours=restart, after_hours=after)
+
+
 def guard_of(config, out: Path, **machine) -> tuple[BudgetGuard, Plan]:
-    """The guard of a run's ledger, and what the run is planned to take."""
+    """The guard of a run's ledger, and what the run is planned to take.
+
+    Raises LedgerError for a run that was metered before in a ledger that is gone.
+    """
     path = ledger_path(out)
+    if config.usd_per_hour and not path.exists() and _was_metered(out):
+        raise LedgerError(
+            f"{path} is gone, and {Path(out).name} was metered in it before: restore it from a"
+            " copy, or put an empty file there to begin again at 0, which forgets what was spent"
+        )
     recorded = Ledger(path, overspent_ok=True).recorded_cap_usd
     ledger = Ledger(path, cap_usd=config.cap_usd or recorded or CAP_USD)
     guard = BudgetGuard(ledger, config.usd_per_hour, **machine)
-    return guard, Plan(Path(out).name, config.hours, restart_hours=config.restart_hours)
+    return guard, plan_of(config, out)
+
+
+def _was_metered(out: Path) -> bool:
+    """Whether a run that cost money has made a step."""
+    config = tracking.Manifest(out).values.get("config", {})
+    return bool(config.get("usd_per_hour")) and tracking.last_step(out) > 0
 
 
 def check(config, out: Path) -> str:
@@ -74,6 +99,7 @@ class Money:
                 run_id,
                 label=Path(out).name,
                 billed_since=config.billed_since or None,
+                end_seconds=END_SECONDS + SECONDS_PER_HOUR * config.after_hours,
             )
             admitted = self._admit(guard, plan, run_id)
         except LedgerError as error:
@@ -106,6 +132,8 @@ class Money:
     def check(self) -> None:
         """Meter; raise BudgetStop when this run must save and leave now."""
         reason = self.purse.must_stop() if self.purse else None
+        if reason and self.purse.is_ledger_lost:
+            raise BudgetStop(f"{reason}; the state is saved, and the same command goes on then")
         if reason:
             raise BudgetStop(
                 f"{reason}; the state is saved: raise cap_usd, or give a cheaper machine's"
@@ -126,10 +154,15 @@ class Money:
         self.is_settled = True
         if self.purse is None:
             return {"usd": None, "usd_status": NO_PRICE}
+        price, unknown = self.config.usd_per_hour, None
+        after = self.config.after_hours * price * (1 + MARGIN)
         try:
-            self.purse.settle(reason) if done else self.purse.leave(reason)
+            self.purse.settle(reason, usd_after=after) if done else self.purse.leave(reason)
         except LedgerError as error:
             self.log(f"warning: the ledger has not this run's last line: {error}")
+            unknown = f"unknown: the ledger has not this run's last line: {error}"
+        if unknown and price:
+            return {"usd": None, "usd_status": unknown}
         if not self.config.usd_per_hour:
             return {"usd": None, "usd_status": NO_PRICE}
         return {"usd": self.purse.summary()["usd"], "usd_status": None}

@@ -7,7 +7,7 @@ the provider's terminate command does not, and that is what it runs.
 
 from x1lib.watchdog.terminate import TEMPLATES, Command, Request, terminator
 from x1lib.watchdog.trainer import Trainer, WatchdogError, trainer_of
-from x1lib.watchdog.watching import Verdict, Watch, Watchdog, at_work
+from x1lib.watchdog.watching import Verdict, Watch, Watchdog, asked, at_work, digest, retire
 
 __all__ = [
     "TEMPLATES",
@@ -18,7 +18,10 @@ __all__ = [
     "Watch",
     "Watchdog",
     "WatchdogError",
+    "asked",
     "at_work",
+    "digest",
+    "retire",
     "terminator",
     "trainer_of",
 ]

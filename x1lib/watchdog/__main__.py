@@ -4,10 +4,11 @@ Start it beside the trainer, on the same machine, so that it outlives your shell
 trainer without a heartbeat for so many minutes (no step in heartbeat.json, nothing new in
 metrics.jsonl, train.log or state/), or one that was killed and not started again in that time, is
 ended: SIGTERM, a minute to save, SIGKILL; then --terminate ends the machine, tried until it works.
-A trainer that ends by
-itself is left alone, and so is the machine: end it yourself, it is billed until then. With a price
-and --terminate the watchdog stays, meters it, and ends it before the cap if you do not. A
-`shutdown` typed on the machine may leave it on the bill.
+
+A trainer that ends by itself is left alone, and so is the machine: end it yourself, it is billed
+until then. With a price and --terminate the watchdog stays, meters it, and ends it before the cap
+if you do not. Without them nobody ends it: the trainer stays under the cap, its idle machine not.
+A `shutdown` typed on the machine may leave it on the bill.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from x1lib import X1Error
 from x1lib.budget_guard import Ledger, Purse
 from x1lib.watchdog.terminate import TEMPLATES, terminator
 from x1lib.watchdog.trainer import WatchdogError, trainer_of
-from x1lib.watchdog.watching import END_SECONDS, GRACE_SECONDS, POLL_SECONDS, Watchdog
+from x1lib.watchdog.watching import END_SECONDS, GRACE_SECONDS, POLL_SECONDS, Watchdog, digest
 
 FIRST_WORDS_SECONDS = 300.0  # tokenising a large text comes before a manifest
 
@@ -135,6 +136,7 @@ def main(argv: list[str] | None = None) -> int:
             terminate=terminate,
             grace_seconds=given.grace_seconds,
             poll_seconds=given.poll_seconds,
+            asked=digest(sys.argv[1:] if argv is None else argv),
         ).run()
     except X1Error as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

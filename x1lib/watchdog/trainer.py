@@ -26,7 +26,10 @@ class WatchdogError(X1Error, RuntimeError):
 
 @dataclass(frozen=True)
 class Trainer:
-    """One process, told from any later one with its number by when it started (None: unknown)."""
+    """One process, told from any later one with its number by when it started (None: unknown).
+
+    A watchdog, too, is known in this way when it is to make room for another.
+    """
 
     pid: int
     started: int | None  # clock ticks since boot: proc(5), /proc/pid/stat, field 22
@@ -70,11 +73,15 @@ class Trainer:
 
 
 def trainer_of(folder: Path) -> Trainer | None:
-    """The process that holds a run folder on this machine, or None.
+    """The process that holds a run folder on this machine, or None."""
+    return holder_of(Path(folder) / LOCK)
 
-    The number in the lock file is believed only where that process has the lock file open.
+
+def holder_of(lock: Path) -> Trainer | None:
+    """The process on this machine that a lock file names, or None.
+
+    The number is believed only where that process has the lock file open.
     """
-    lock = folder / LOCK
     try:
         holder = json.loads(lock.read_text())
         pid, host = int(holder["pid"]), holder["host"]

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
+import platform
 import signal
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from x1lib.budget_guard import LedgerError, Purse
-from x1lib.tracking.holders import is_locked
+from x1lib.tracking.holders import is_locked, read_json
 from x1lib.watchdog.terminate import Command, Request
-from x1lib.watchdog.trainer import Trainer, WatchdogError, heartbeat, last_word, trainer_of
+from x1lib.watchdog.trainer import (
+    Trainer,
+    WatchdogError,
+    heartbeat,
+    holder_of,
+    last_word,
+    trainer_of,
+)
 
 RECORD, LOCK = "watchdog.json", "watchdog.lock"
 GRACE_SECONDS = 60.0  # from SIGTERM to SIGKILL: the trainer's save
@@ -100,7 +109,8 @@ class Watchdog:
     """Watches the run in a folder until it ends by itself, or ends it and then the machine.
 
     terminate: how to end the machine, checked at once; None ends the trainer alone. purse: with
-    role "watchdog". Raises WatchdogError when the folder is missing or watched already.
+    role "watchdog". asked: a digest of what it was told, for `asked`. Raises WatchdogError when the
+    folder is missing or watched already.
     """
 
     def __init__(
@@ -113,6 +123,7 @@ class Watchdog:
         grace_seconds: float = GRACE_SECONDS,
         poll_seconds: float = POLL_SECONDS,
         retry_seconds: float = 2.0,
+        asked: str = "",
         log: Callable[[str], object] = print,
     ) -> None:
         self.folder, self.purse, self.terminate, self.log = Path(folder), purse, terminate, log
@@ -121,7 +132,7 @@ class Watchdog:
         if not self.folder.is_dir():
             raise WatchdogError(f"{folder} is no folder; give the folder of a run")
         described = terminate.check() if terminate else None
-        self._lock = _locked(self.folder / LOCK)
+        self._lock = _locked(self.folder / LOCK, asked)
         self.watch = Watch(silent_seconds, purse, poll_seconds)
         self.record = Record("watching", silent_minutes=silent_seconds / 60, terminate=described)
 
@@ -135,7 +146,8 @@ class Watchdog:
                 if trainer and trainer.pid != self.record.pid:
                     self.record.pid = trainer.pid
                     self._say("watching", f"watching process {trainer.pid}")
-                if trainer is None and time.monotonic() - begun > self.watch.silent_seconds:
+                late = time.monotonic() - begun > self.watch.silent_seconds
+                if trainer is None and late and not self._ends_what_is_billed:
                     self._leave("left", "no trainer took the folder")
                     raise WatchdogError(
                         f"no trainer took {self.folder} in {self.watch.silent_seconds / 60:.1f}"
@@ -143,6 +155,8 @@ class Watchdog:
                     )
                 alive = trainer is not None and trainer.is_alive()
                 ended = last_word(self.folder) if trainer and not alive else None
+                if trainer is None and late:  # it may have ended before the first look
+                    ended = last_word(self.folder) or "no trainer took the folder"
                 if ended and self.record.reason != ended:
                     self.record.reason = ended
                     self.log(f"watchdog: the trainer ended by itself: {ended}")
@@ -156,6 +170,10 @@ class Watchdog:
                 if verdict:
                     return self._end(trainer, verdict.reason)
                 time.sleep(self.poll_seconds)
+
+    @property
+    def _ends_what_is_billed(self) -> bool:
+        return bool(self.terminate and self.purse and self.purse.usd_per_hour)
 
     def _follow_cap(self) -> None:
         try:
@@ -198,6 +216,7 @@ class Watchdog:
     def _end_machine(self, terminate: Command | Request) -> None:
         """Try until it works: a machine that nobody ends costs more than any number of tries."""
         wait = self.retry_seconds
+        self._tick(force=True)  # the next may find the machine gone
         for number in range(1_000_000_000):
             worked, said = terminate.attempt(number)
             self.record.attempts.append({"time": _now(), "worked": worked, "said": said})
@@ -232,9 +251,9 @@ class Watchdog:
         except LedgerError as error:  # no reason to let the machine run on
             self.record.ledger_trouble = str(error)
 
-    def _tick(self) -> None:
+    def _tick(self, force: bool = False) -> None:
         if self.purse:
-            self.purse.tick()
+            self.purse.tick(force)
             self.record.ledger_trouble = self.purse.trouble
 
     def _write(self) -> None:
@@ -256,11 +275,45 @@ def at_work(folder: Path) -> bool:
     return is_locked(Path(folder) / LOCK)
 
 
-def _locked(path: Path):
-    """The open lock file of a watchdog; a dead one's lock frees itself."""
+def digest(arguments: Sequence[str]) -> str:
+    """A short name of a watchdog's arguments, the cap's left out: it is read at each look."""
+    told = [one for one in arguments if not one.startswith("--cap-usd")]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def asked(folder: Path) -> str | None:
+    """The digest of what the newest watchdog of this run was told."""
+    return read_json(Path(folder) / LOCK).get("asked")
+
+
+def retire(folder: Path, seconds: float = 10.0) -> bool:
+    """End the watchdog of a run, so that another can be started; False while it ends its machine.
+
+    Raises WatchdogError where it does not go.
+    """
+    folder = Path(folder)
+    if read_json(folder / RECORD).get("status") == "ending":
+        return False
+    watcher, until = holder_of(folder / LOCK), time.monotonic() + seconds
+    while at_work(folder):
+        if watcher is None or time.monotonic() > until:
+            raise WatchdogError(
+                f"the watchdog of {folder} has other settings and does not go; end the process"
+                f" that {folder / LOCK} names, and start the run again"
+            )
+        watcher.signal(signal.SIGTERM)
+        time.sleep(0.05)
+    return True
+
+
+def _locked(path: Path, asked: str):
+    """The open lock file of a watchdog, which names it; a dead one's lock frees itself."""
     try:
         file = open(path, "a")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.truncate(0)
+        json.dump({"pid": os.getpid(), "host": platform.node(), "asked": asked}, file)
+        file.flush()
     except BlockingIOError as error:
         raise WatchdogError(f"{path.parent} is watched already; one watchdog is enough") from error
     except OSError as error:
