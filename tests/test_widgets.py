@@ -4,6 +4,7 @@ import inspect
 import math
 import time
 import warnings
+from dataclasses import replace
 from datetime import date, timedelta
 
 import ipywidgets
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from x1lib import X1Error
-from x1lib.economics import PRICES, estimate
+from x1lib.economics import PRICES, Price, estimate
 from x1lib.economics import prices as price_module
+from x1lib.figures import clusters, money
 from x1lib.figures.money import bill_figure
 from x1lib.widgets import CHINCHILLA, FILL, OWN_PRICE, OWN_SIZE, CostCalculator, calculate
 
@@ -178,3 +180,61 @@ def test_an_update_is_cheap(calculator):
         calculator.controls["mfu"].value = mfu
         taken.append(time.process_time() - begun)
     assert min(taken) < 0.3
+
+
+# Notebook 02's other figures
+
+
+def priced(usd: float, **changes: object) -> Price:
+    like = Price("aws", "L4", False, usd, date(2026, 8, 6), "a page", gpus=8)
+    return replace(like, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_pair"),
+    [
+        ({}, True),
+        ({"date": date(2026, 9, 6)}, True),
+        ({"date": date(2026, 9, 7)}, False),
+        ({"gpus": 1}, False),
+        ({"gpu": "A10"}, False),
+        ({"provider": "gcp"}, False),
+        ({"source": "another page"}, False),
+        ({"usd_per_gpu_hour": None, "date": None}, False),
+        ({"spot": False}, False),
+    ],
+)
+def test_spot_is_compared_with_its_like(monkeypatch, changes, is_pair):
+    spot = replace(priced(1.0, spot=True), **changes)
+    monkeypatch.setattr(money, "PRICES", (priced(4.0), spot))
+    assert money.pairs() == [(priced(4.0), spot)] * is_pair
+
+
+def test_the_table_of_spot_shows_every_pair_and_its_saving():
+    pairs = money.pairs()
+    assert len(pairs) >= 3
+    shown = money.spot_pairs()
+    for row, (full, spot) in zip(shown.rows, pairs, strict=True):
+        assert row[5] == f"{1 - spot.usd_per_gpu_hour / full.usd_per_gpu_hour:.0%}"
+        assert str(full.date) in row[6] and str(spot.date) in row[6]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Figures as they are drawn, in the place of their pictures."""
+    monkeypatch.setattr(clusters, "Picture", lambda figure, words: figure)
+
+
+def test_a_short_bars_figure_stands_clear_of_the_line(drawn):
+    (axes,) = clusters.states(70e9, 64, "A100-80GB-SXM").axes
+    room = max(line.get_xdata()[0] for line in axes.lines)
+    starts = [text.xy[0] for text in axes.texts]
+    assert len(starts) == 4 and min(starts) >= room
+
+
+def test_what_was_checked_is_drawn_apart_from_what_was_not(drawn):
+    (axes,) = clusters.against(["a", "b", "c"], [1, 2, 3], [2, 2, 4], checked=["c"]).axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines["published, checked"].get_xdata()) == [2]
+    assert list(lines["published, checked"].get_ydata()) == [4]
+    assert lines["published, unverified"].get_markerfacecolor() == "white"

@@ -33,6 +33,7 @@ from x1lib import check, economics, train
 from x1lib.economics import GPUS, PRICES, estimate, parallel, rates, restarts
 from x1lib.economics.published import PUBLISHED_RUNS
 from x1lib.economics.published_clusters import (
+    CHECKED_CARDS,
     LLAMA_2_70B,
     LLAMA_2_BATCH_TOKENS,
     LLAMA_2_SEQ_LEN,
@@ -49,18 +50,18 @@ from x1lib.widgets import CostCalculator
 #
 # | symbol | meaning | unit |
 # |---|---|---|
-# | N | parameters | |
-# | D | training tokens | |
+# | N, D | parameters, training tokens | |
 # | MFU | useful FLOP/s over the card's peak | 0 to 1 |
 # | p | price of one card | US dollars / h |
-# | δ, τ, M | time to save, work between saves, mean time between interruptions | h |
-# | d, t, s | copies (DP), tensor (TP) and pipeline (PP) shares of a model | cards |
+# | δ, R | hours of a save, of a restart | h |
+# | τ, M | hours between saves, between interruptions | h |
+# | t, s | tensor (TP), pipeline (PP) shares | cards |
 #
 # A *card* is one GPU. *Spot* is a machine that its owner may take back at any moment.
 #
 # ## Predict
 #
-# Put your guesses in the place of `None` before you read on. Each is compared where the answer appears.
+# Put your guesses in the place of `None`. Each is compared where the answer appears.
 
 # %%
 guess_tokens_per_sec = None  # most tokens/s that one A100 can write with a 7B model, one text
@@ -76,6 +77,7 @@ guess_cards_70b = None  # fewest A100-80GB that can hold a 70B model while it tr
 
 # %%
 CARDS = ("A100-80GB-SXM", "H100-80GB-SXM", "H200-141GB-SXM", "B200-180GB-SXM", "L40S", "RTX-4090")
+assert GPUS["H200-141GB-SXM"].bf16_flops_per_sec == GPUS["H100-80GB-SXM"].bf16_flops_per_sec
 money.specs(CARDS)
 
 # %% [markdown]
@@ -123,9 +125,10 @@ check.guess(guess_tokens_per_sec, tokens_per_sec, within=2.0, name="tokens/s")
 # %% [markdown]
 # ## 2. Spot against on-demand
 #
-# Spot machines are cheaper because they can be taken away. Prices move within weeks; these are the pairs that somebody read at one provider, with the day. They stand in a file that you can update in a minute.
+# Spot machines are cheaper because they can be taken away. Prices move within weeks. These are pairs of like and like: one provider, one card, one size of machine, read by one person within a month. The last is no offer: it is what this course was planned with, in 2024. They stand in a file that you can update in a minute.
 
 # %%
+assert money.pairs()[-1][0].provider == "brief"
 money.spot_pairs()
 
 # %% [markdown]
@@ -159,8 +162,9 @@ for tried, (found, error) in simulated.items():
     assert abs(found - said) < max(4 * error, 0.01 * said)
 at_best = restarts.slowdown(interval, save, restart, mean)
 assert at_best < 1.001 * formula.min()
-at_double = restarts.slowdown(2 * interval, save, restart, mean)
-assert at_double - at_best < 0.03  # flat near its least
+missed = restarts.slowdown(np.array([0.5, 2.0]) * interval, save, restart, mean) - at_best
+print(f"half or double that interval: {missed[0]:.1%} or {missed[1]:.1%} more")
+assert 0.015 < missed.min() < missed.max() < 0.025  # flat near its least
 check.guess(guess_extra_hours, at_best - 1, within=1.5, name="extra hours")
 money.restarts(every, formula, simulated, interval)
 
@@ -177,9 +181,9 @@ print(f"spot at {brief[True]:.2f} pays unless it is taken more often than every 
 assert brief == {False: 1.79, True: 1.10} and 0.5 < even < 1.2
 
 # %% [markdown]
-# **Takeaway.** With saves that are quick and a restart that is automatic, spot survives rough treatment. What kills it is not the eviction but a run that cannot resume: then M hours are lost each time, not half an interval.
+# **Takeaway.** With saves that are quick and a restart that is automatic, spot survives rough treatment, and missing Young's interval by a factor of two costs some two points. What kills it is not the eviction but a run that cannot resume: then M hours are lost each time, not half an interval.
 #
-# 🇪🇸 El descuento de una máquina interrumpible solo vale si el entrenamiento sabe reanudarse. La regla de Young dice cada cuánto guardar: la raíz del doble del producto entre lo que tarda una copia y lo que dura la máquina. La curva es plana cerca del mínimo: equivocarse por un factor de dos cuesta apenas dos puntos.
+# 🇪🇸 El descuento de una máquina interrumpible solo vale si el entrenamiento sabe reanudarse. La regla de Young dice cada cuánto guardar: la raíz del doble del producto entre lo que tarda una copia y lo que dura la máquina. La curva es plana cerca del mínimo: equivocarse por un factor de dos cuesta unos dos puntos.
 
 # %% [markdown]
 # ## 3. What else is on the bill
@@ -214,7 +218,10 @@ stored = estimate(
 month = held_gb * rates.STORAGE.usd_per_gb
 print({line: round(usd, 2) for line, usd in stored.usd_by_line.items() if usd})
 print(f"the same storage, forgotten for a month: {month:.2f} USD")
-assert 0.1 < month / stored.usd_by_line["compute"] < 0.25 and stored.usd < 8
+extras = (
+    np.array([month, stored.usd_by_line["egress and bandwidth"]]) / stored.usd_by_line["compute"]
+)
+assert 1 / 8 < extras.min() < extras.max() < 1 / 6
 
 # %% [markdown]
 # **Energy.** A card draws at most its board's limit; the data centre adds cooling and losses, the factor *PUE*. LLaMA's authors printed hours, megawatt-hours and tonnes. Our line is hours × 400 W × PUE, then × the grid's intensity. Does it give their table back?
@@ -239,27 +246,31 @@ bloom = next(one for one in PUBLISHED_RUNS if one.name == "BLOOM-176B")
 french = home.kwh * bloom.kg_co2e_per_kwh
 print(f"{home.kwh:.1f} kWh with PUE 1.2: {home.kg_co2e:.2f} or {french:.2f} kg CO2e")
 print(f"at an assumed 0.30 USD a kWh: {home.usd:.2f} USD, against {run.usd:.2f} of rent")
-assert 6 < home.kg_co2e / french < 7 and home.usd < 0.15 * run.usd
+assert 6.5 < home.kg_co2e / french < 7 and 1 / 8 < home.usd / run.usd < 1 / 6
 
 # %% [markdown]
-# **Takeaway.** For a run of this size the card's rent is most of the bill, and egress, power and a forgotten volume are about a tenth of it each. (The first 100 GB out of a month may be free: read the contract.) *Where* you train changed the carbon by a factor of more than six.
+# **Takeaway.** For a run of this size the card's rent is most of the bill. Data carried out, power, or a volume forgotten for a month would each add between an eighth and a sixth. (The first 100 GB out may be free: read the contract.) *Where* you train changed the carbon by a factor of nearly seven.
 #
-# 🇪🇸 Leer los datos cuesta menos de medio megabyte por segundo, y la electricidad es calderilla al lado del alquiler. Lo que sí se nota es el volumen olvidado, que factura mes tras mes, y la red eléctrica: los mismos kilovatios hora contaminan casi siete veces más en una que en otra.
+# 🇪🇸 Leer los datos pide menos de medio megabyte por segundo, y casi toda la factura es alquiler. Sacar los datos, la electricidad o un volumen olvidado un mes añaden, cada uno, entre un octavo y un sexto. La red eléctrica sí pesa: los mismos kilovatios hora contaminan casi siete veces más en una que en otra.
 
 # %% [markdown]
 # ## 4. One run, four MFUs
 #
-# MFU divides the arithmetic a model *needs* by what the card could do. What it needs is a convention: is the head counted? attention, and all of its square? Take a run of ours, three minutes on two CPU cores, and one of the published ones, by the hours that its authors print.
+# MFU divides the arithmetic a model *needs* by what the card could do. What it needs is a convention: is the head counted? attention, and all of its square? Take a small run of ours, made on a CPU, and one of the published ones, by the hours that its authors print.
 
 # %%
 ours = json.loads((project_root() / "experiments/reference/lab00-cpu/manifest.json").read_text())
 tiny, window = Shape(**ours["shape"]), ours["plan"]["window"]
 llama = next(one for one in PUBLISHED_RUNS if one.name == "Llama-2-70B")
 rate_of_card = llama.n_tokens / llama.gpu_hours / 3600  # tokens/s of one of its cards
+cpu, minutes = ours["machine"], ours["wall_clock_seconds"] / 60
 print(
-    f"ours: {ours['tokens_per_sec']:,.0f} tokens/s of {tiny.name} on {ours['machine']['device_name']}"
+    f"ours: {ours['tokens_per_sec']:,.0f} tokens/s of {tiny.name}, for {minutes:.0f} minutes",
+    end="",
 )
+print(f" on {cpu['threads']} cores of an {cpu['device_name']}")
 print(f"theirs: {rate_of_card:.0f} tokens/s of {llama.name} on each {llama.gpu.name}")
+assert cpu["device"] == "cpu"
 
 # %% tags=["nbval-check-output"]
 rows, found = [], {}
@@ -297,7 +308,8 @@ theirs = llama_7b.gpu_hours * D / llama_7b.n_tokens * brief[True]
 print(f"{card_seconds / 3600:,.0f} card hours, {usd_7b:,.0f} USD; by LLaMA's hours {theirs:,.0f}")
 same = estimate(n_params=N, n_tokens="chinchilla", mfu=0.45, usd_per_gpu_hour=brief[True])
 assert math.isclose(same.usd, usd_7b, rel_tol=1e-9) and math.isclose(usd_7b, 12.8e3, abs_tol=50)
-assert llama_7b.gpu_hours == 82_432 and math.isclose(theirs, usd_7b, rel_tol=0.03)
+assert (llama_7b.gpu_hours, llama_7b.n_tokens) == (82_432, 1e12)
+assert math.isclose(theirs, usd_7b, rel_tol=0.03)
 check.guess(guess_usd_7b, usd_7b, within=2.0, name="7B, US dollars")
 
 # %% [markdown]
@@ -319,7 +331,8 @@ bought = D * 1e6 / usd_7b
 print(f"a million buys {bought / 1e12:.1f}T tokens as stated, {bought / N:,.0f} a parameter")
 assert math.isclose(bought, 10.9e12, rel_tol=0.01)
 assert math.isclose(usd["all three"] / usd_7b, 1.5 * 1.5 * 1.79 / 1.10)
-assert 0.6e6 < usd["all three, 2T tokens"] < 1e6
+assert usd["all three"] < 4 * usd_7b
+assert math.isclose(usd["all three, 2T tokens"], 2e6 / 3, rel_tol=0.01)
 rows = [(name, f"{each:,.0f}", f"{each / usd_7b:.1f}") for name, each in usd.items()]
 Table(("case", "US dollars", "times"), rows)
 
@@ -357,9 +370,7 @@ assert (
 # %%
 n_70b = count_params(LLAMA_2_70B).total
 cards_70b = math.ceil(16 * n_70b / (0.9 * 80e9))
-print(
-    f"{n_70b:,} parameters, {16 * n_70b / 1e9:,.0f} GB: {cards_70b} cards, activations not counted"
-)
+print(f"{n_70b:,} parameters, {16 * n_70b / 1e9:,.0f} GB: {cards_70b} cards, without activations")
 assert n_70b == 68_976_648_192 and cards_70b == 16
 check.guess(guess_cards_70b, cards_70b, within=1.5, name="cards for a 70B")
 
@@ -402,7 +413,7 @@ assert by_hand == parallel.traffic(LLAMA_2_70B, tp8, 4096, 128)["tensor"]
 print(f"TP over 8 cards: each sends {by_hand / 1e12:.1f} TB a step")
 
 # %% [markdown]
-# Terabytes either way; what matters is over which wire, and whether anything can be done meanwhile. An A100 sends 300 GB/s over NVLink inside its machine, and 25 GB/s over its InfiniBand port. Here are four ways to divide Llama 2's step of 4M tokens over 64 cards: bytes that a card sends, and the seconds they take, beside the seconds of arithmetic.
+# Terabytes either way; what matters is over which wire, and whether anything can be done meanwhile. An A100 sends 300 GB/s over NVLink inside its machine: half of the table's 600, which counts both directions. Out of it, each of eight cards has an InfiniBand port of 25 GB/s, and a ring over whole machines uses all eight at once: 200 GB/s. Here are four ways to divide Llama 2's step of 4M tokens over 64 cards: bytes that a card sends, and the seconds they take, beside the seconds of arithmetic.
 
 # %%
 RUN = {"batch_tokens": LLAMA_2_BATCH_TOKENS, "seq_len": LLAMA_2_SEQ_LEN}
@@ -423,7 +434,9 @@ clusters.traffic_table(ways, wires)
 
 # %%
 fast, alone = ways.values()
-assert (wires["NVLink + InfiniBand"].link_bytes_per_sec, fast[0].fits) == (300e9, True)
+wired = wires["NVLink + InfiniBand"]
+assert (wired.link_bytes_per_sec, wired.nic_bytes_per_sec) == (300e9, 25e9)
+assert wired.bytes_per_sec(64, 1) == 8 * 25e9 and fast[0].fits  # 64 cards: eight whole machines
 assert [round(one[1].seconds_by_part["tensor traffic"]) for one in (fast, alone)] == [16, 192]
 exposed = [one[0].seconds_by_part["data traffic"] for one in (fast, alone)]
 print(f"ZeRO-3 waits {exposed[0]:.0f} s for its data with NVLink, {exposed[1]:.0f} s without")
@@ -432,12 +445,12 @@ assert exposed[0] == 0 and 30 < exposed[1] < 40
 # %% [markdown]
 # **Takeaway.** Do not ask how many bytes a strategy moves. Ask over which wire, and who waits.
 #
-# 🇪🇸 ZeRO-3 y el paralelismo tensorial mueven terabytes en cada paso; la tubería, apenas unos gigabytes. Lo decisivo es por qué cable van y quién espera: los pesos de ZeRO-3 se piden por adelantado y se esconden tras el cálculo, mientras que las sumas del paralelismo tensorial detienen el producto. Por eso este solo sale a cuenta dentro de una misma máquina.
+# 🇪🇸 ZeRO-3 y el paralelismo tensorial mueven terabytes en cada paso; la tubería, unas decenas de gigabytes. Lo decisivo es por qué cable van y quién espera: los pesos de ZeRO-3 se piden por adelantado y se esconden tras el cálculo, mientras que las sumas del paralelismo tensorial detienen el producto. Por eso este solo sale a cuenta dentro de una misma máquina.
 
 # %% [markdown]
 # ## 8. Which wins, and where
 #
-# A step is then: products / efficiency, plus what cannot hide, plus a pipeline's idling. **Simplifications**: no latency, no congestion, no stragglers, and one efficiency of 0.55 for all kernels, which is an assumption. So times are floors. Before using it on a 70B, hold it against ten models that were really measured, 1.7B to 1T parameters on up to 3,072 A100s (Narayanan et al. 2021, table 1; of its throughputs only the last was checked against the paper).
+# A step is then: products / efficiency, plus what cannot hide, plus a pipeline's idling. **Simplifications**: no latency, no congestion, no stragglers, and one efficiency of 0.55 for all kernels, which is an assumption. So times are floors. Before using it on a 70B, hold it against ten models, 1.7B to 1T parameters on up to 3,072 A100s (Narayanan et al. 2021, table 1). **Doubt this too**: the table was written down without the paper at hand. Sizes and layouts agree with the paper's formulas; of the throughputs only the last, 163 TFLOP/s, was checked against its abstract. The other nine are unverified, and drawn hollow.
 
 # %%
 names = [f"{row.n_params / 1e9:,.4g}B" for row in MEGATRON_TABLE_1]
@@ -450,11 +463,16 @@ made = [
 computed = [one.mfu * 4 / 3 * 312 for one in made]  # TFLOP/s, recomputation counted as they do
 published = [row.tflops_per_sec for row in MEGATRON_TABLE_1]
 ratios = np.divide(computed, published)
-assert all(one.fits for one in made) and 0.85 < ratios.min() and ratios.max() < 1.3
-clusters.against(names, computed, published)
+checked = [
+    name for name, row in zip(names, MEGATRON_TABLE_1, strict=True) if row.cards in CHECKED_CARDS
+]
+assert all(one.fits for one in made) and len(checked) == 1 and published[-1] == 163
+assert 0.85 < ratios.min() and ratios.max() < 1.26
+assert ratios[0] == ratios.max() and min(ratios[-2:]) == ratios.min()  # small ones flattered
+clusters.against(names, computed, published, checked)
 
 # %% [markdown]
-# Good to a quarter from 1.7B to 1T, with one free number. It flatters the small models, whose matrices are too small for their kernels, and is hard on the largest. Differences of a few per cent between layouts below are therefore **not** findings; factors are.
+# Within a quarter from 1.7B to 1T, and a tenth at the figure that was checked, with one free number. It flatters the small models, whose matrices are too small for their kernels, and is hard on the largest. Differences of a few per cent between layouts below are therefore **not** findings; factors are.
 #
 # Now try every layout (tp, pp, ZeRO stage, micro-batch, recomputation) of 8 to 8,192 cards, and keep the fastest of each family that fits.
 
@@ -464,14 +482,16 @@ found = parallel.survey(LLAMA_2_70B, A100, wires, numbers, **RUN)
 clusters.regimes(found)
 
 # %% [markdown]
-# Read the first panel from the left. Eight cards hold no 70B. From 32 on, a little TP inside the machine and ZeRO across machines. ZeRO alone ends at 1,024 cards, because 4M tokens are 1,024 sequences, and a card cannot take less than one. Beyond, only cutting the model further helps, and every card gets less to do.
+# Read the first panel from the left. Eight cards hold no 70B; sixteen do, with little to spare. Then a little TP inside the machine and ZeRO across machines, up to the last point, where TP 16 has to reach beyond one. ZeRO alone ends at 1,024 cards, because 4M tokens are 1,024 sequences, and a card cannot take less than one. Beyond, only cutting the model further helps, and every card gets less to do.
 
 # %%
 nvlink, bare, ethernet = (
     [next(iter(best), "") for best in by_cards.values()] for by_cards in found.values()
 )
 assert nvlink[0] == bare[0] == ethernet[0] == "" and nvlink[1]  # 8 cards, and 16
-assert all(name.startswith("TP + ZeRO") for name in nvlink[2:])
+assert all(name.startswith("TP + ZeRO") for name in nvlink[1:])
+last = next(iter(found["NVLink + InfiniBand"][8192].values())).layout
+assert last.tp == 16
 assert bare[3] == "ZeRO-3" and set(ethernet[2:]) == {"TP + PP + ZeRO-1"}
 alone_at = [cards for cards, best in found["NVLink + InfiniBand"].items() if "ZeRO-3" in best]
 assert max(alone_at) == LLAMA_2_BATCH_TOKENS / LLAMA_2_SEQ_LEN == 1024

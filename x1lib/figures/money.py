@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from datetime import timedelta
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from x1lib.economics import GPUS, PRICES, PROVIDERS
+from x1lib.economics import GPUS, PRICES, PROVIDERS, Price
 from x1lib.economics.wording import short
 from x1lib.figures.shown import Picture, Table
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 INTENSITY = np.geomspace(0.5, 1e4, 60)  # FLOP/byte
 BILL_DPI = 100
+A_MONTH = timedelta(days=31)
 
 
 def ridge(name: str) -> float | None:
@@ -41,7 +43,8 @@ def specs(names: Sequence[str] = tuple(GPUS)) -> Table:
             _or_dash(card.link_bytes_per_sec, 1e9),
             f"{card.watts:.0f}",
         ))  # fmt: skip
-    head = ("card", "bf16 TFLOP/s", "memory GB", "memory TB/s", "ridge FLOP/byte", "link GB/s", "W")
+    head = ("card", "bf16 TFLOP/s", "memory GB", "memory TB/s", "ridge FLOP/byte",
+            "link GB/s, both ways", "W")  # fmt: skip
     return Table(head, rows)
 
 
@@ -49,17 +52,41 @@ def _or_dash(value: float | None, unit: float) -> str:
     return "–" if value is None else f"{value / unit:.0f}"
 
 
-def spot_pairs() -> Table:
-    """Cards with a verified price on demand and on spot at one provider, each with its date."""
+def pairs() -> list[tuple[Price, Price]]:
+    """Verified prices on demand and on spot of like and like, the largest saving first.
+
+    Like: provider, card, cards of the machine, who read it, and read within a month.
+    """
     verified = [price for price in PRICES if price.usd_per_gpu_hour is not None]
+    found = [
+        (full, spot)
+        for full in verified
+        for spot in verified
+        if not full.spot and spot.spot and _kind(full) == _kind(spot)
+        and abs(full.date - spot.date) <= A_MONTH
+    ]  # fmt: skip
+    return sorted(found, key=lambda pair: pair[1].usd_per_gpu_hour / pair[0].usd_per_gpu_hour)
+
+
+def _kind(price: Price) -> tuple:
+    return price.provider, price.gpu, price.gpus, price.source
+
+
+def spot_pairs() -> Table:
+    """Cards with a verified price on demand and on spot that compare, and the day they were read.
+
+    An hour of one card; prices that were read of other machines, by others or at other times are
+    left out.
+    """
     rows = []
-    for spot in (price for price in verified if price.spot):
-        for full in verified:
-            if not full.spot and (full.provider, full.gpu) == (spot.provider, spot.gpu):
-                off = 1 - spot.usd_per_gpu_hour / full.usd_per_gpu_hour
-                prices = [f"{one.usd_per_gpu_hour:.2f} ({one.date})" for one in (full, spot)]
-                rows.append((PROVIDERS[spot.provider], spot.gpu, *prices, f"{off:.0%}"))
-    return Table(("provider", "card", "USD/h on demand (read)", "USD/h spot (read)", "less"), rows)
+    for full, spot in pairs():
+        off = 1 - spot.usd_per_gpu_hour / full.usd_per_gpu_hour
+        days = " and ".join(dict.fromkeys(str(one.date) for one in (full, spot)))
+        usd = [f"{one.usd_per_gpu_hour:.2f}" for one in (full, spot)]
+        rows.append((PROVIDERS[spot.provider], spot.gpu, full.gpus, *usd, f"{off:.0%}", days))
+    head = ("provider", "card", "cards of the machine", "on demand USD/h", "spot USD/h", "less",
+            "read")  # fmt: skip
+    return Table(head, rows)
 
 
 def roofline(names: Sequence[str], points: dict[str, float]) -> Picture:
@@ -80,13 +107,14 @@ def roofline(names: Sequence[str], points: dict[str, float]) -> Picture:
     for what, at in points.items():
         axes.axvline(at, color="0.5", lw=0.9, ls=":")
         axes.text(at, 0.98, f"{what} ", rotation=90, va="top", ha="right", fontsize=8,
-                  transform=axes.get_xaxis_transform())  # fmt: skip
+                  transform=axes.get_xaxis_transform(),
+                  bbox={"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.85})  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity [FLOP per byte]",
              ylabel="within reach [TFLOP/s]", xlim=(INTENSITY[0], INTENSITY[-1]))  # fmt: skip
     starved = [what for what, at in points.items() if at < min(map(ridge, names))]
     title = f"Left of the ridge memory decides: {'; '.join(starved)} (data sheets)"
     axes.set_title(title, loc="left", fontsize=10)
-    _plain(axes, loc="lower right")
+    _plain(axes, loc="lower right", frameon=True, edgecolor="none")
     said = "; ".join(f"{what} at {at:.3g} FLOP/byte" for what, at in points.items())
     return Picture(figure, f"Rooflines of {', '.join(names)}, with {said}.")
 
@@ -192,5 +220,5 @@ def _small(axes, title: str) -> None:
 
 
 def _plain(axes, **legend) -> None:
-    axes.legend(frameon=False, fontsize=8, **legend)
+    axes.legend(**{"frameon": False, "fontsize": 8} | legend)
     axes.spines[["top", "right"]].set_visible(False)
