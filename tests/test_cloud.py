@@ -28,6 +28,7 @@ import yaml
 from data_folders import write_jsonl
 
 from x1lib import checkpoint
+from x1lib.budget_guard import RESTART_SHARE, Ledger, Machine, Plan, Purse, this_machine
 from x1lib.train import Config
 from x1lib.watchdog import TEMPLATES
 
@@ -44,7 +45,7 @@ ACTIONS = {
     "home": ["push TEXT.jsonl", "setup", "start --hours 1 --usd-per-hour 0.5", "status", "attach"]
     + ["jupyter", "stop", "fetch", "fetch --small", "end abc123", "off", "options"],
     "box": ["setup", "start --hours 1 --usd-per-hour 0.5", "run --hours 1 --usd-per-hour 0.5"]
-    + ["status", "jupyter", "stop"],
+    + ["status", "jupyter", "stop", "meter", "last"],
 }
 OF_START = {
     "--hours": "2",
@@ -226,13 +227,16 @@ def test_help_lists_what_works_and_the_rest_is_refused(script):
         ("--hours 1", "--usd-per-hour is missing"),
         ("--hours 1 --usd-per-hour 0", "no cap can hold"),
         ("--hours one --usd-per-hour 1", "expected a number"),
+        ("--hours 0 --usd-per-hour 1", "--hours is 0, which trains nothing"),
+        ("--hours 0.0 --usd-per-hour 1", "--hours is 0.0, which trains nothing"),
         ("--hours 1 --usd-per-hour 1 --parm shape=5m", "unknown option"),
         ("--hours 1 --usd-per-hour 1 --param shape", "NAME=VALUE"),
     ],
 )
 def test_a_start_that_could_spend_blindly_is_refused(arguments, word):
-    done = call("bash", CLOUD / "box.sh", "--dry-run", "start", *arguments.split())
-    assert done.returncode == 2 and word in done.stderr
+    for script in ("box.sh", "runpod.sh"):  # at home, before anything is billed
+        done = call("bash", CLOUD / script, "--dry-run", "start", *arguments.split())
+        assert done.returncode == 2 and word in done.stderr
 
 
 def test_what_runs_on_the_machine_is_what_the_parsers_know():
@@ -347,6 +351,71 @@ def test_what_did_not_come_home_whole_is_not_terminated(network):
     (results / "manifest.json").unlink()
     done = call("bash", script, "end", "--yes", "abc124", env=env)
     assert done.returncode == 2 and "manifest.json" in done.stderr
+
+
+def test_only_one_machine_has_the_account(network, tmp_path):
+    """What a copy of the ledger on each of two machines would allow, the marker at home refuses."""
+    env, calls = network
+    project = tmp_path / "home"
+    lab = project / CLOUD.parent.relative_to(ROOT)
+    shutil.copytree(CLOUD, project / CLOUD.relative_to(ROOT))
+    (lab / "run-cloud").mkdir()
+    (lab / "run-cloud" / "manifest.json").write_text("{}")
+    (lab / "ledger.jsonl").write_text("one\n")
+    call("git", "init", "-q", "-b", "main", project)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    call("git", "-C", project, "add", ".")
+    call("git", "-C", project, *identity, "commit", "-q", "-m", "one")
+
+    def do(*words, script="runpod.sh"):
+        return call("bash", project / CLOUD.relative_to(ROOT) / script, *words, env=env)
+
+    start = ["start", "--hours", "1", "--usd-per-hour", "0.5"]
+    assert do("--dry-run", "push").returncode == 0 and not (lab / "ledger.away").exists()
+    assert do("push").returncode == 0
+    assert (lab / "ledger.away").read_text().startswith("x1 since 20")
+    assert do("push").returncode == 0 and do(*start).returncode == 0  # again, the same machine
+    before = len(calls())
+    for words in (["push"], start, ["--dry-run", "push"]):
+        done = do("--host", "x2", *words)
+        assert done.returncode == 2 and len(calls()) == before, words
+        assert "machine x1 has the account (since 20" in done.stderr
+        assert "--host x1 end" in done.stderr and "rm experiments" in done.stderr
+    assert do("end", "--yes", "abc123").returncode == 0
+    asked = [words[-2] for words in calls() if words[0] == "ssh" and "box.sh" in words[-2]]
+    assert asked[-1].endswith("box.sh last")  # its last hours, before it is gone
+    assert not (lab / "ledger.away").exists()
+    assert do("--host", "x2", "push").returncode == 0
+    (lab / "ledger.away").unlink()  # the way out that the message names
+    assert do("push").returncode == 0
+
+
+def test_idle_hours_come_home_in_the_ledger(tmp_path):
+    """An hour after the last process: `meter` adds it, `last` three minutes more, each once."""
+    project = tmp_path / "x1"
+    lab = project / CLOUD.parent.relative_to(ROOT)
+    shutil.copytree(CLOUD, project / CLOUD.relative_to(ROOT))
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    box = project / CLOUD.relative_to(ROOT) / "box.sh"
+    env = os.environ | {"X1_VENV": str(tmp_path / "venv"), "PYTHONPATH": str(ROOT)}
+
+    def do(action):
+        done = call("bash", box, action, env=env | {"HOME": str(tmp_path)})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert do("meter") == ""  # no ledger, nothing to count
+    path, here = lab / "ledger.jsonl", this_machine()
+    ago = Machine(here.name, here.host, here.seconds() - 3600, seconds=lambda: ago.began_seconds)
+    Purse(Ledger(path), 2.0, "run", machine=ago).settle("finished")
+    assert Ledger(path).spent_usd < 1e-5
+    for action, usd in (("meter", 2.0), ("meter", 2.0), ("last", 2.1), ("last", 2.1)):
+        said = do(action)
+        assert "US dollars more for this machine" in said
+        assert Ledger(path).spent_usd == pytest.approx(usd, abs=0.02)
 
 
 def test_no_key_stands_in_a_tracked_file():
@@ -620,7 +689,11 @@ def test_the_task_trains_on_a_disk_and_ends_itself():
     assert store["mode"] == "MOUNT" and store["name"] == "${X1_BUCKET}"
     assert task["resources"]["use_spot"] and task["resources"]["autostop"]["down"]
     assert task["resources"]["job_recovery"]["max_restarts_on_errors"] == 0
-    assert task["resources"]["max_hourly_cost"] == task["envs"]["X1_USD_PER_HOUR"] == 50 / 25
+    price, hours = task["envs"]["X1_USD_PER_HOUR"], task["envs"]["X1_HOURS"]
+    assert task["resources"]["max_hourly_cost"] == price
+    # It is admitted under the cap, a relaunch and lab00's ladder included, and nothing dearer is.
+    plan = Plan("x1", hours, restart_hours=RESTART_SHARE * hours, after_hours=1.5 / 60)
+    assert plan.usd(price) <= 50 < plan.usd(price + 0.01)
     line = task["run"].replace("\\\n", " ").splitlines()[-1]
     words = shlex.split(re.sub(r"\$\w+", "1", line))
     assert words[1] == str((CLOUD / "box.sh").relative_to(ROOT)) and words[2] == "run"

@@ -18,6 +18,7 @@ import pytest
 from data_folders import write_jsonl
 
 from x1lib import checkpoint, launch, settings, tracking
+from x1lib.budget_guard import BudgetRefused, Ledger
 from x1lib.data import SourceError, TokenizerError
 from x1lib.launch import following, starting
 from x1lib.settings import ConfigError
@@ -166,6 +167,73 @@ def test_a_run_that_costs_money_is_watched_and_one_watchdog_is_enough(config, tm
     assert starting._children[watcher].wait(60) == 0  # it leaves when the run has ended
     assert "ended by itself" in (run.folder / "watchdog.log").read_text()
     assert (run.folder.parent / "ledger.jsonl").exists()
+
+
+def test_a_watchdog_with_an_old_price_or_command_makes_room(config, monkeypatch):
+    """The trainer that it watches stays; the new one has what the reader says now."""
+    monkeypatch.delenv("X1_TERMINATE", raising=False)
+    paid = {"steps": 0, "hours": 0.1, "usd_per_hour": 0.01, "billed_since": int(time.time())}
+    settings_, said = config(**paid), []
+    run = launch.start(settings_, log=said.append)
+    old = int(re.search(r"watchdog: process (\d+)", "\n".join(said))[1])
+    record = run.folder / "watchdog.json"
+    until = time.monotonic() + 60
+    while not record.exists():  # it watches
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    again = []
+    launch.start(settings_, log=again.append)
+    launch.start(config(**paid, cap_usd=60.0), log=again.append)  # a cap is read, not told
+    assert not any(line.startswith("watchdog") for line in again)
+    monkeypatch.setenv("X1_TERMINATE", "true")
+    launch.start(config(**paid | {"usd_per_hour": 0.02}), log=again.append)
+    (line,) = [line for line in again if line.startswith("watchdog: ")]
+    assert "in place of the one with the old settings" in line and line.endswith("and the machine")
+    new = int(re.search(r"process (\d+)", line)[1])
+    assert starting._children[old].wait(10) == -signal.SIGTERM and run.alive
+    while json.loads(record.read_text())["terminate"] != "true":
+        assert time.monotonic() < until and starting._children[new].poll() is None
+        time.sleep(0.05)
+    begun = [json.loads(text) for text in (run.folder.parent / "ledger.jsonl").open()]
+    prices = [one["usd_per_hour"] for one in begun if one.get("role") == "watchdog"]
+    assert prices == [0.01, 0.02]
+    json_before = json.loads(record.read_text())
+    record.write_text(json.dumps(json_before | {"status": "ending"}))  # it ends the machine
+    launch.start(settings_, log=again.append)
+    assert "is ending the run and stays" in again[-1] and starting._children[new].poll() is None
+    starting._children[new].kill()  # or it would go on to the cap
+    starting._children[new].wait()
+    launch.stop(run, log=lambda line: None)
+
+
+def test_what_is_measured_after_a_run_is_reserved_metered_and_settled(config, capsys):
+    """Set aside from the run's first line to the end of the measuring, and billed to the run."""
+    since = int(time.time())
+    paid = {"steps": 0, "hours": 0.02, "tokens": 30 * 256, "usd_per_hour": 36.0, "cap_usd": 20.0}
+    settings_ = config(**paid, billed_since=since, after_hours=0.01)
+    said = []
+    assert "0.01 h after it" in launch.check_budget(settings_)
+    run = launch.start(settings_, log=lambda line: None)
+    manifest = launch.follow(run, log=lambda line: None)
+    path = run.folder.parent / "ledger.jsonl"
+    ledger = Ledger(path, 20.0)
+    (aside,) = [one for one in ledger.reservations.values() if one.state == "open"]
+    assert aside.usd == pytest.approx(0.01 * 36 * 1.1) and aside.label == "run, after it"
+    with launch.metered(settings_, 0.6, "the ladder", log=said.append):
+        time.sleep(2.0)
+    ledger = Ledger(path, 20.0)
+    assert ledger.committed_usd == 0 and ledger.spent_usd >= manifest["usd"] + 2.0 * 36 / 3600
+    assert said == [
+        f"the ladder is metered too: with it the run has cost {ledger.spent_usd:.2f} US dollars"
+    ]
+    with pytest.raises(BudgetRefused, match=r"the ladder takes 60 minutes, 36\.00 US dollars"):
+        with launch.metered(settings_, 60, "the ladder"):
+            raise AssertionError("it began")
+    free = config(steps=0, hours=0.02, tokens=30 * 256)
+    before = Ledger(path, 20.0).spent_usd
+    with launch.metered(free, 60, "the ladder", log=said.append):
+        pass
+    assert len(said) == 1 and Ledger(path, 20.0).spent_usd >= before
 
 
 def test_a_trainer_that_hangs_is_told(config, monkeypatch):

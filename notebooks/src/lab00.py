@@ -27,6 +27,7 @@
 # %%
 import lzma
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -125,18 +126,21 @@ print(f"{flops_per_token / 1e6:.1f} MFLOP a token, {share:.0%} of it attention")
 # The bill is the simplest product in the course: hours that are billed times the price of one. `hours` is a ceiling, which the trainer holds: start-up, evaluation and export are inside it.
 
 # %%
-billed_hours = config.hours + ladder_minutes / 60
+config = replace(config, after_hours=ladder_minutes / 60)  # billed too, so set aside with it
+billed_hours = config.hours + config.after_hours
 print(f"{config.hours:g} h of training + {ladder_minutes:g} min of measuring, at most,")
 print(f"at {usd_per_hour:.2f} US dollars an hour: {billed_hours * usd_per_hour:.2f}")
 
 # %% [markdown]
-# All labs share one account, `ledger.jsonl`, and one cap of 50 US dollars. A plan that does not fit is refused here, with the price and the hours that would. In the run the trainer meters itself and stops in time; outside it, a watchdog ends one that hangs. On a laptop the price is 0, and the path is the same.
+# All labs share one account, `ledger.jsonl`, and one cap of 50 US dollars. This plan is set aside under it, and besides a twentieth of the hours, in case the machine is lost and the run must start again, and 10% of it all. A plan that does not fit is refused here, with the price and the hours that would. In the run the trainer meters itself and stops in time; outside it, a watchdog ends one that hangs. On a laptop the price is 0, and the path is the same.
+#
+# **What nobody counts by itself:** hours in which the machine stands idle after this notebook. They are billed until *you* end it.
 
 # %%
 print(launch.check_budget(config))
 
 # %% [markdown]
-# 🇪🇸 Cada peso que interviene en un producto cuesta seis operaciones por token: dos hacia delante y cuatro hacia atrás. A eso se suma la atención. La factura es aún más sencilla: horas por precio, con un techo que el propio programa respeta.
+# 🇪🇸 Cada peso que interviene en un producto cuesta seis operaciones por token: dos hacia delante y cuatro hacia atrás. A eso se suma la atención. La factura es aún más sencilla: horas por precio, con un techo que el propio programa respeta. Lo que nadie cuenta por ti son las horas en que la máquina, ya sin trabajo, sigue encendida: apagarla te toca a ti.
 
 # %% [markdown]
 # ## Run
@@ -430,7 +434,8 @@ if ladder_minutes:
         peak_flops_per_sec=peak,  # the run's, so that both MFUs compare
         minutes=ladder_minutes,
     )
-    climbed = ladder.measure(wanted, log=launch.say)
+    with launch.metered(config, ladder_minutes, "the ladder"):
+        climbed = ladder.measure(wanted, log=launch.say)
 else:
     print("ladder_minutes is 0: nothing is measured")
 

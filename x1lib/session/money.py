@@ -25,6 +25,10 @@ LEDGER = "ledger.jsonl"
 SECONDS_PER_HOUR = 3600.0
 LABS = "X1-pretraining"  # the folder of all labs, which share one ledger
 CAP_USD = 50.0  # of all labs, where neither the reader nor the ledger says another
+STRETCHED = (
+    "an end that the money brought forward moves back to the hours' own, and a cooldown already"
+    " begun is stretched, not taken back"
+)
 NO_PRICE = "not counted: no price was given"
 
 
@@ -93,8 +97,10 @@ class Money:
         self.config, self.log, self.purse, self.is_settled = config, log, None, False
         try:
             guard, plan = guard_of(config, out)
+            ledger = guard.ledger
+            cap_was, known = ledger.recorded_cap_usd, run_id in ledger.runs
             self.purse = Purse(  # before the plan, so that what the machine has cost is written
-                guard.ledger,
+                ledger,
                 config.usd_per_hour,
                 run_id,
                 label=Path(out).name,
@@ -109,6 +115,8 @@ class Money:
             return
         if config.usd_per_hour:
             log(f"budget: {admitted.text}")
+            if known and cap_was and ledger.cap_usd > cap_was:
+                log(f"budget: the cap was {cap_was:.2f}; {STRETCHED}")
 
     def _admit(self, guard: BudgetGuard, plan: Plan, run_id: str):
         try:
@@ -137,7 +145,7 @@ class Money:
         if reason:
             raise BudgetStop(
                 f"{reason}; the state is saved: raise cap_usd, or give a cheaper machine's"
-                " usd_per_hour, and the same command goes on"
+                f" usd_per_hour, and the same command goes on: {STRETCHED}"
             )
 
     def note(self, text: str) -> None:

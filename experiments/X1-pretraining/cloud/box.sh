@@ -12,6 +12,8 @@ usage: box.sh [--dry-run] ACTION [OPTIONS]      on the rented machine, in the cl
   status               the card, the end of the log, the watchdog, the account
   jupyter              JupyterLab on this machine's loopback, port 8888, in tmux
   stop                 save and end the run; the machine stays, and is billed
+  meter                write what this machine has cost by now into the ledger, idle hours too
+  last                 likewise, with the three minutes that its end may take
   ledger FILE          take up a ledger that was sent from home
 
 options of start and run:
@@ -106,6 +108,7 @@ options() {
   [ -n "$hours" ] || die "--hours is missing: the ceiling of the run, such as --hours 0.25"
   [ -n "$price" ] || die "--usd-per-hour is missing: the price that the provider shows for this machine"
   number --hours "$hours" 24
+  [[ $hours =~ [1-9] ]] || die "--hours is $hours, which trains nothing; give the ceiling of the run, such as 0.25"
   number --usd-per-hour "$price" 1.79
   [ -z "$cap" ] || number --cap-usd "$cap" 50
   [ -z "$since" ] || number --billed-since "$since" "$(date +%s)"
@@ -178,6 +181,7 @@ run_lab() {
 
 # As the watchdog does it: the same templates, tried until it works.
 end_machine() {
+  meter --ending || true
   printf '+ end this machine: %s\n' "$when_done"
   [ -n "$DRY_RUN" ] || "$python" - "$when_done" <<'PYTHON'
 import sys, time
@@ -193,6 +197,11 @@ while True:
     time.sleep(wait)
     wait = min(2 * wait, 300.0)
 PYTHON
+}
+
+# No process of ours counts the hours in which none is at work; this does, when it is asked.
+meter() {
+  [ ! -e "$lab/ledger.jsonl" ] || run "$python" -m x1lib.budget_guard "$lab/ledger.jsonl" "$1"
 }
 
 status() {
@@ -234,7 +243,12 @@ case $action in
     ;;
   status) status ;;
   jupyter) jupyter_lab ;;
-  stop) run "$python" -m x1lib.launch stop "$folder" ;;
+  stop)
+    run "$python" -m x1lib.launch stop "$folder"
+    meter --meter
+    ;;
+  meter) meter --meter ;;
+  last) meter --ending ;;
   ledger) take_ledger "${1:?the file}" "$lab/ledger.jsonl" ;;
   *) die "unknown action $action; see --help" ;;
 esac

@@ -7,7 +7,8 @@ usage() {
   cat <<TEXT
 usage: $provider.sh [--dry-run] [--host HOST] [--base FOLDER] ACTION [ARGUMENTS]      at home
 
-  push [TEXT ...]      send the code (what is committed), the ledger, and text files
+  push [TEXT ...]      send the code (what is committed), the ledger, and text files; refused while
+                       another machine has the ledger
   setup                install on the machine; some minutes, billed
   start OPTIONS        the lab in tmux, its watchdog beside it (options: $provider.sh options)
   status               the card, the end of the log, the watchdog, the account
@@ -32,12 +33,27 @@ lab=experiments/X1-pretraining
 box=$lab/cloud/box.sh
 results=$lab/run-cloud
 
+# The account travels with the machine. Two with a copy each would spend the cap twice, so this
+# says which one has it: written before anything is sent, deleted when that machine is terminated.
+away=$lab/ledger.away
+
+take_away() {
+  local holder='' since=''
+  [ ! -e "$project/$away" ] || read -r holder since <"$project/$away"
+  if [ -n "$holder" ] && [ "$holder" != "$host" ]; then
+    die "machine $holder has the account ($since), and a second one could spend the cap again;" \
+      "first '$provider.sh --host $holder end', or, if it is off for good: rm $away"
+  fi
+  [ -n "$DRY_RUN" ] || printf '%s since %s\n' "$host" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$project/$away"
+}
+
 on_box() { # a command in the clone on the machine
   run ssh "$host" "cd $(quoted "$base/x1") && bash $box $(quoted "$@")"
 }
 
 push() {
   local branch bundle=$project/build/x1.bundle
+  take_away
   if [ -n "$(git -C "$project" status --porcelain --untracked-files=no)" ]; then
     echo "note: changes that are not committed stay at home" >&2
   fi
@@ -67,14 +83,22 @@ run_id() {
   sed -n 's/^ *"run_id": "\([^"]*\)".*/\1/p' "$1" 2>/dev/null || true
 }
 
+# $1: meter, or last where the machine is ended next. Includes and excludes, since a file that is
+# not there yet is no error then.
+fetch_ledger() {
+  local came=$project/build/fetched
+  on_box "$1" || echo "note: $host has not metered its last hours; the ledger ends with its newest line" >&2
+  run mkdir -p "$came"
+  run rsync -a --include ledger.jsonl --exclude '*' "$host:$base/x1/$lab/" "$came/"
+  [ -n "$DRY_RUN" ] || take_ledger "$came/ledger.jsonl" "$project/$lab/ledger.jsonl"
+}
+
 fetch() {
   local there=$host:$base/x1 small=() came=$project/build/fetched number=1
   [ "${1:-}" != --small ] || small=(--exclude '*.safetensors')
+  fetch_ledger meter
   run mkdir -p "$came/run" "$project/$results" "$project/papermill_runs"
-  # Includes and excludes, since a file that is not there yet is no error then.
-  run rsync -a --include ledger.jsonl --exclude '*' "$there/$lab/" "$came/"
   run rsync -a --include manifest.json --exclude '*' "$there/$results/" "$came/run/"
-  [ -n "$DRY_RUN" ] || take_ledger "$came/ledger.jsonl" "$project/$lab/ledger.jsonl"
   if [ -z "$DRY_RUN" ] && [ -e "$project/$results/manifest.json" ] &&
     [ "$(run_id "$came/run/manifest.json")" != "$(run_id "$project/$results/manifest.json")" ]; then
     while [ -e "$project/$results-before-$number" ]; do number=$((number + 1)); done
@@ -115,7 +139,9 @@ end() {
     read -r answer
     [ "$answer" = terminate ] || die "not terminated: machine $machine goes on, and is billed"
   fi
+  fetch_ledger last
   terminate_machine "$machine"
+  [ -n "$DRY_RUN" ] || rm -f "$project/$away"
   off_checklist
 }
 
@@ -151,6 +177,7 @@ main() {
     setup | status | stop) on_box "$action" ;;
     start)
       bash "$here/box.sh" --dry-run start "$@" >/dev/null # a misspelt option is found at home
+      take_away
       on_box start "$@"
       ;;
     attach) run ssh -t "$host" tmux attach -t "${X1_TMUX:-x1}" ;;
