@@ -40,6 +40,7 @@ LAYERS = [
     ("postmortem",),
     ("inference",),
     ("published_logs",),
+    ("published_points",),
     ("exercises",),
     ("check", "quiz", "done"),
     ("figures",),

@@ -9,6 +9,8 @@ from x1lib.scaling.bootstrap import Bootstrap, bootstrap
 from x1lib.scaling.counting import (
     KAPLAN_BODIES,
     OMEGA,
+    PORIAN_2024,
+    Undone,
     embedding_params,
     exponent_seen,
     without_embedding,
@@ -35,6 +37,7 @@ from x1lib.scaling.published import (
     kaplan_loss_of_tokens,
 )
 from x1lib.scaling.repetition import MUENNIGHOFF_2023, RepetitionLaw
+from x1lib.scaling.serving import cheapest, lifetime_flops, tokens_for_loss
 
 __all__ = [
     "FLOPS_PER_PF_DAY",
@@ -42,6 +45,7 @@ __all__ = [
     "METHODS",
     "MUENNIGHOFF_2023",
     "OMEGA",
+    "PORIAN_2024",
     "PUBLISHED",
     "BadPointError",
     "Bootstrap",
@@ -58,7 +62,9 @@ __all__ = [
     "RepetitionLaw",
     "ScalingError",
     "TooFewPointsError",
+    "Undone",
     "bootstrap",
+    "cheapest",
     "cost_of_body",
     "embedding_params",
     "envelope",
@@ -69,6 +75,8 @@ __all__ = [
     "kaplan_loss_of_compute",
     "kaplan_loss_of_params",
     "kaplan_loss_of_tokens",
+    "lifetime_flops",
     "starts",
+    "tokens_for_loss",
     "without_embedding",
 ]

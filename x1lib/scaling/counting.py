@@ -1,6 +1,8 @@
-"""Why Kaplan and Chinchilla disagree: the same law seen through another count of N."""
+"""Why Kaplan and Chinchilla disagree: another count of N, and what else Porian et al. undid."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +13,43 @@ from x1lib.scaling.laws import Law, ScalingError, cost_of_body
 OMEGA = 47_491.0
 # Smallest and largest model of Kaplan 2020, parameters without embedding (section 3).
 KAPLAN_BODIES = (768.0, 1.5e9)
+
+
+@dataclass(frozen=True)
+class Undone:
+    """One more difference undone, and the exponent of C in the optimal N that is left after it.
+
+    low and high are the 2.5% and 97.5% quantiles of the authors' bootstrap.
+    """
+
+    what: str
+    exponent: float
+    low: float
+    high: float
+
+
+# Porian et al. 2024, arXiv:2406.19146, by data set, each row with all above it undone too. Read on
+# 2026-11-22 from the fits that the authors released (github.com/formll/
+# resolving-scaling-law-discrepancies at 0dc60d91, MIT: data/summary_df.pickle.xz, sha256
+# afbf07ec92d2..., and data/summary_df_owt2.pickle.xz, 7aed67d1ad9b...): n_exponent of
+# bs_median_weighted, and quantiles of bootstrap_weighted. The first row is of training losses, the
+# others of held-out ones; from the second row on N and C hold the head.
+PORIAN_2024 = {
+    "RefinedWeb": (
+        Undone("as Kaplan did it", 0.8353, 0.8235, 0.8460),
+        Undone("head counted", 0.7065, 0.6915, 0.7169),
+        Undone("short warm-up", 0.6020, 0.5914, 0.6173),
+        Undone("cosine decay to each run's end", 0.5715, 0.5598, 0.5885),
+        Undone("tuned at each size, no decay at all", 0.4969, 0.4907, 0.5045),
+    ),
+    "OpenWebText2": (
+        Undone("as Kaplan did it", 0.8635, 0.8186, 0.8974),
+        Undone("head counted", 0.6985, 0.6644, 0.7245),
+        Undone("short warm-up", 0.6032, 0.5702, 0.6287),
+        Undone("cosine decay to each run's end", 0.5743, 0.5423, 0.6056),
+        Undone("tuned at each size, no decay at all", 0.5185, 0.4931, 0.5414),
+    ),
+}
 
 
 def embedding_params(body, omega: float = OMEGA):

@@ -106,6 +106,18 @@ class Law:
         """Optimal D / N at C FLOPs."""
         return self.optimal(C, flops_per_token).tokens_per_param
 
+    def compute_for(self, loss):
+        """Least FLOPs that reach each loss, C = 6 N D at its optimum; losses are above E."""
+        self._needs_optimum()
+        loss = np.asarray(loss, float)
+        if not (np.isfinite(loss).all() and (loss > self.E).all()):
+            raise ScalingError(
+                f"a loss is not above E, {self.E:.4g} nats a token; no run reaches it"
+            )
+        # At the optimum L - E falls as a power of C.
+        fall = self.alpha * self.beta / (self.alpha + self.beta)
+        return ((loss - self.E) / (self.optimal(1.0).loss - self.E)) ** (-1 / fall)
+
     def _needs_optimum(self) -> None:
         if self.alpha <= 0 or self.beta <= 0:
             raise ScalingError(
