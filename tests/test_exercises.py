@@ -69,20 +69,19 @@ def faults(exercise: Exercise, number: int) -> list[str]:
 
 
 def all_faults(name: str, script: str) -> list[str]:
-    there = exercises(name, script)
+    cells, there = jupytext.reads(script, fmt="py:percent").cells, exercises(name, script)
     number = name.partition("_")[0]
     found = [f"{number}.{i}: {f}" for i, e in enumerate(there, start=1) for f in faults(e, i)]
-    if HEADING.search(script.replace("\n# ", "\n")) and not there:
+    begins = [
+        i for i, c in enumerate(cells) if c.cell_type == "markdown" and HEADING.search(c.source)
+    ]
+    if begins and not there:
         found.append(f"{number}: no exercise is checked")
     if there and len(keys(number)) != len(there):
         found.append(f"{number}: {len(keys(number))} keys for {len(there)} exercises")
-    code = [
-        c.source for c in jupytext.reads(script, fmt="py:percent").cells if c.cell_type == "code"
-    ]
-    names = {
-        node.id for one in code for node in ast.walk(ast.parse(one)) if isinstance(node, ast.Name)
-    }
-    return found + [f"{number}: a cell computes `truth`"] * ("truth" in names)
+    behind = [c.source for c in cells[begins[0] :] if c.cell_type == "code"] if begins else []
+    names = {n.id for one in behind for n in ast.walk(ast.parse(one)) if isinstance(n, ast.Name)}
+    return found + [f"{number}: an exercise computes `truth`"] * ("truth" in names)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
