@@ -159,7 +159,8 @@ def other(value, among):
 def test_a_resume_may_change_what_is_free_and_nothing_else(field):
     then = Config(steps=5, hours=1.0, lr=0.1)  # base_width takes one
     value = other(getattr(then, field.name), field.metadata["among"])
-    value = {"shape": "5m", "batch_tokens": 512}.get(field.name, value)
+    words = {"shape": "5m", "batch_tokens": 512, "inject": "lr-too-high@9"}
+    value = words.get(field.name, value)
     now = replace(then, **{field.name: value})
     expected = {} if field.metadata["free"] else {field.name: (getattr(then, field.name), value)}
     assert differences(asdict(then), now) == expected
@@ -169,7 +170,7 @@ def test_what_decides_the_weights_is_not_free():
     free = {f.name for f in fields(Config) if f.metadata["free"]}
     deciding = {"seed", "steps", "tokens", "hours", "shape", "lr", "batch_tokens", "beta1", "clip"}
     deciding |= {"source", "tokenizer", "seq_len", "warmup", "cooldown", "weight_decay", "init_std"}
-    deciding |= {"base_width"}
+    deciding |= {"base_width", "inject", "on_spike"}
     assert not free & deciding
 
 

@@ -163,6 +163,10 @@ class Pace:
         """Note when this step was reached; the last six notes give the recent speed."""
         self._marks.append((step, self.elapsed_seconds))
 
+    def forget(self) -> None:
+        """Begin the notes again: the next step is an earlier one."""
+        self._marks.clear()
+
     @property
     def recent_step_seconds(self) -> float | None:
         """Seconds a step over the recent notes, evaluations and saves included; None for none."""

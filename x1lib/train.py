@@ -25,6 +25,7 @@ from x1lib.data import DataError, windows
 from x1lib.session import Session, fit_memory, make_plan, recall_pace, rehearse_end, review_pace
 from x1lib.settings import ConfigError, opt
 from x1lib.shapes import Shape, count_params, resolve
+from x1lib.stability import POLICIES, Injection
 
 # ------------------------------------------------------------------------------------- settings
 
@@ -56,9 +57,7 @@ class Config:
     qk_norm: bool = opt(True, "RMSNorm on queries and keys (Qwen3); off: Llama's layout")
     rope_theta: float = opt(1e4, "base of the rotary wavelengths (Su et al. 2021)", low=1)
     norm_eps: float = opt(1e-6, "added to the mean square in RMSNorm (Qwen3)", low=0)
-    init_std: float = opt(
-        0.02, "of weights; those that end a branch / sqrt(2 layers) (GPT-2)", low=0
-    )
+    init_std: float = opt(0.02, "of weights; that end a branch: / sqrt(2 layers) (GPT-2)", low=0)
     branch_multiplier: float = opt(1.0, "on each residual branch (depth scaling)", low=0)
     logit_multiplier: float = opt(1.0, "on the logits", low=0)
     base_width: int = opt(0, "where lr, eps, init_std hold; scaled from there (muP); 0: off", low=0)
@@ -66,18 +65,18 @@ class Config:
     # so at this course's sizes it extrapolates.
     batch_tokens: int = opt(0, "tokens a step; 0: Step Law, 0.58 D^0.571", low=0)
     lr: float = opt(0.0, "peak; 0: Step Law, 1.79 N^-0.713 D^0.307 (Li et al. 2025)", low=0)
-    warmup: float = opt(
-        0.02, "share of steps; or 100, where those are under a tenth", low=0, below=1
-    )
+    warmup: float = opt(0.02, "share of steps; or 100, if under a tenth", low=0, below=1)
     cooldown: float = opt(0.2, "share of steps, 1 - sqrt to zero (Haegele et al. 2024)", low=0)
     beta1: float = opt(0.9, "decay of the mean gradient (Kingma & Ba 2014)", low=0, below=1)
-    beta2: float = opt(
-        0.95, "decay of the mean square: forgets in 20 steps (GPT-3)", low=0, below=1
-    )
+    beta2: float = opt(0.95, "of the mean square: forgets in 20 steps (GPT-3)", low=0, below=1)
     eps: float = opt(1e-8, "added to the root of the mean square (Kingma & Ba 2014)", low=0)
     weight_decay: float = opt(0.1, "of hidden matrices, x Step Law's lr (base_width: lr)", low=0)
     clip: float = opt(1.0, "largest gradient norm (GPT-3); 0: never clipped", low=0)
     z_loss: float = opt(0.0, "weight of log^2 Z in the loss (PaLM: 1e-4)", low=0)
+    # spikes: made on purpose (x1lib.stability.FAULTS), watched for, acted on
+    inject: str = opt("", "a spike on purpose: NAME@STEP[:STRENGTH] of x1lib.stability.FAULTS")
+    on_spike: str = opt("off", "watch, and at a spike do this", among=POLICIES)
+    probe_every: int = opt(0, "steps between held-out probes; 0: 1% of time", free=True, low=0)
     # machine: decided at the start and kept; a resume that must differ says so and records it
     device: str = opt("auto", "where to run", free=True, among=("auto", "cuda", "mps", "cpu"))
     dtype: str = opt("auto", "of activations", free=True, among=("auto", "float32", "bfloat16"))
@@ -88,9 +87,7 @@ class Config:
     micro_batch: int = opt(0, "sequences a pass; 0: by memory, halved where short", low=0)
     # records
     eval_every: int = opt(0, "steps between evaluations; 0: a tenth of the run", free=True, low=0)
-    eval_tokens: int = opt(
-        32_768, "of an evaluation on the way; the last reads all that time allows", free=True, low=1
-    )
+    eval_tokens: int = opt(32_768, "of one on the way; the last reads all", free=True, low=1)
     final_eval_tokens: int = opt(0, "of the last one, of each text; 0: see eval_tokens", low=0)
     checkpoint_every: int = opt(0, "steps between checkpoints; 0: 20 in a run", free=True, low=0)
     keep_last: int = opt(2, "checkpoints kept besides pinned ones", free=True, low=1)
@@ -111,6 +108,8 @@ class Config:
             raise ConfigError("warmup and cooldown are over 1 together; give shares of the run")
         if self.base_width and not self.lr:
             raise ConfigError("base_width is given and no lr; give lr, which it scales by width")
+        if self.inject:
+            Injection.parse(self.inject)
 
     @property
     def window(self) -> int:
@@ -283,12 +282,12 @@ def pair(rows: torch.Tensor, device) -> tuple[torch.Tensor, torch.Tensor]:
 # ----------------------------------------------------------------------------------------- loop
 
 
-def gradients(forward, params: list, rows: torch.Tensor, micro_batch: int, clip: float):
-    """Fill .grad from rows [batch, seq + 1]; return [mean loss, gradient norm before clipping]."""
+def gradients(forward, params: list, rows: torch.Tensor, micro_batch: int, clip, scale=1.0):
+    """Fill .grad of scale x loss of rows [batch, seq + 1]; return [mean loss, unclipped norm]."""
     loss = torch.zeros((), device=params[0].device)
     for part in rows.split(micro_batch):
         share = forward(*pair(part, loss.device)) * (len(part) / len(rows))
-        share.backward()
+        (share * scale).backward()
         loss += share.detach()
     # Not clip_grad_norm_: on a CPU its sum of squares is 0.2% low for GPT-2's embedding.
     norm = torch.stack([p.grad.square().sum() for p in params]).sum().sqrt()
@@ -300,8 +299,10 @@ def differentiate(run: Session, forward, params: list) -> tuple[float, float]:
     """Gradient of the next batch; returns (loss, gradient norm), both finite, or raises."""
     c = run.config
     tokens, ids = run.shards.batch(run.sample, run.plan.batch_size, c.window, c.seed, run.skip)
-    rows = torch.from_numpy(tokens)
-    loss, norm = fit_memory(run, params, lambda m: gradients(forward, params, rows, m, c.clip))
+    rows, scale = run.injector.batch(run, tokens, ids)
+    loss, norm = fit_memory(
+        run, params, lambda m: gradients(forward, params, rows, m, c.clip, scale)
+    )
     run.check_finite(loss, norm, ids)
     return loss, norm
 
@@ -326,7 +327,7 @@ def loop(run: Session, model: GPT, forward, optimizer) -> None:
         start = time.perf_counter()
         loss, norm = differentiate(run, forward, params)
         with run.interrupts.held():  # a signal waits until weights, counters and records agree
-            lr = update(run, optimizer)
+            lr = update(run, run.spikes.judged(optimizer, loss, norm))
             run.stepped(time.perf_counter() - start, loss=loss, grad_norm=norm, lr=lr)
         if run.due(run.plan.eval_every):
             look(run, model, run.plan.eval_tokens)

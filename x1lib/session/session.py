@@ -17,7 +17,9 @@ from x1lib.pacing import Pace
 from x1lib.planning import Plan
 from x1lib.sampling import generate
 from x1lib.session import opening, report
+from x1lib.session.injecting import Injector
 from x1lib.session.money import BudgetStop, Money
+from x1lib.session.spikes import Spikes
 from x1lib.shapes import resolve
 from x1lib.tracking.heartbeat import Heartbeat, last_beat
 
@@ -116,6 +118,7 @@ class Session(contextlib.AbstractContextManager):
         self.model = self.optimizer = self.money = None  # until begin
         self.step = self.sample = self.first_step = self._steps_here = 0
         self.skip: list[int] = []
+        self.injector, self.spikes = Injector(c, self.shards), Spikes(self)
         self.plan: Plan | None = None
         self.parent_plan: dict | None = None  # of a branch
         self.redo_until, self.redo_schedules = 0, {}  # in hours: see clockwork.review_pace
@@ -142,7 +145,9 @@ class Session(contextlib.AbstractContextManager):
             self.skip = self.saved.state["skip"]
             if self.resuming:
                 self.meter.tokens, self.meter.seconds = self.saved.state["meter"]
+            self.spikes.restore(self.saved.state.get("spikes"))
             checkpoint.restore_training(model, optimizer, self.saved.tensors)
+        self.injector.attach(self, optimizer)
         if self.resuming and self.saved.state["plan"]:
             c, plan = self.config, Plan.from_json(self.saved.state["plan"])
             self.plan = replace(
@@ -192,6 +197,7 @@ class Session(contextlib.AbstractContextManager):
         if epoch != self._epoch:
             self._epoch = epoch
             self.event("epoch", epoch=epoch)
+        values["lr"] = self.injector.shown_lr(values["lr"], self.step)
         if last or self.step % self.config.log_every == 0:
             self.metrics.log(
                 "step",
@@ -213,6 +219,13 @@ class Session(contextlib.AbstractContextManager):
                     self.pace.elapsed_seconds,
                 )
             )
+        self.spikes.after()
+
+    def taken_back_to(self, saved) -> None:
+        """Count from an earlier state of this run, whose weights are restored, once more."""
+        self.step, self.sample = saved.step, saved.state["sample"]
+        self._epoch = self.shards.epoch_of(max(0, self.sample - 1), self.config.window)
+        self.pace.forget()
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and not at the end, is due now."""
@@ -282,6 +295,7 @@ class Session(contextlib.AbstractContextManager):
             "plan": asdict(self.plan) if self.plan else None,
             "sample": self.sample,
             "skip": self.skip,
+            "spikes": self.spikes.state() if self.spikes.is_on else None,
             "meter": [self.meter.tokens, self.meter.seconds],
             "data": {"blocks": n_blocks, "fingerprint": self.shards.fingerprint(n_blocks)},
             "lineage": self.lineage,

@@ -9,6 +9,7 @@ from x1lib.stability.faults import (
     rarest,
 )
 from x1lib.stability.rules import (
+    POLICIES,
     RULES,
     Rule,
     StabilityError,
@@ -21,6 +22,7 @@ from x1lib.stability.rules import (
 __all__ = [
     "FAULTS",
     "KINDS",
+    "POLICIES",
     "RULES",
     "Fault",
     "Injection",

@@ -11,6 +11,7 @@ import numpy as np
 from x1lib import X1Error
 from x1lib.stability.windows import DOUBT, medians, rolling
 
+POLICIES = ("off", "record", "skip", "rollback")  # what a trainer may do at a spike
 TO_SD = 1.4826  # of a median absolute deviation, under normal noise
 NO_SPREAD = 1e-9  # of the level: a deviation below this is rounding
 
