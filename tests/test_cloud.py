@@ -800,7 +800,12 @@ def test_from_home_to_the_machine_and_back(tmp_path, text):
         for name in ("metrics.jsonl", "manifest.json", "checkpoint/model.safetensors"):
             assert (here / name).read_bytes() == (there / name).read_bytes()
         assert not (here / "state").exists()
-        assert (home / CLOUD.parent.relative_to(ROOT) / "ledger.jsonl").exists()
+        lab = home / CLOUD.parent.relative_to(ROOT)
+        assert "3 minutes for its end included" in done.stdout
+        ours, theirs = (one / "ledger.jsonl" for one in (lab, there.parent))
+        assert ours.read_bytes() == theirs.read_bytes()  # to the machine's last line
+        assert Ledger(ours).spent_usd > json.loads(manifest.read_text())["usd"] + 0.5 * 180 / 3600
+        assert not (lab / "ledger.away").exists()
         ended.unlink()
         assert do("end", "--yes", "other").returncode == 2 and not ended.exists()
     finally:

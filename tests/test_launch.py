@@ -206,6 +206,23 @@ def test_a_watchdog_with_an_old_price_or_command_makes_room(config, monkeypatch)
     launch.stop(run, log=lambda line: None)
 
 
+def test_a_relaunch_is_set_aside_where_a_run_costs_money(config):
+    """A twentieth of the hours by default, the reader's own number where there is one."""
+    day = {"steps": 0, "hours": 24.0, "billed_since": int(time.time())}
+
+    def asked(**changes) -> str:
+        return launch.check_budget(config(**day, **changes))
+
+    assert "(24 h + 1.2 h to restart) x 1.1 " in asked(usd_per_hour=1.10)
+    assert "is 30.49 US dollars" in asked(usd_per_hour=1.10)
+    assert "(24 h + 3 h to restart)" in asked(usd_per_hour=1.10, restart_hours=3.0)
+    assert "is 49.62 US dollars" in asked(usd_per_hour=1.79)
+    with pytest.raises(BudgetRefused, match=r"24 h \+ 1\.2 h to restart\) x 1\.85"):
+        asked(usd_per_hour=1.85)
+    free = asked()
+    assert "(24 h) x 0 " in free and "restart" not in free
+
+
 def test_what_is_measured_after_a_run_is_reserved_metered_and_settled(config, capsys):
     """Set aside from the run's first line to the end of the measuring, and billed to the run."""
     since = int(time.time())
@@ -234,6 +251,10 @@ def test_what_is_measured_after_a_run_is_reserved_metered_and_settled(config, ca
     with launch.metered(free, 60, "the ladder", log=said.append):
         pass
     assert len(said) == 1 and Ledger(path, 20.0).spent_usd >= before
+    page = (ROOT / "experiments" / "X1-pretraining" / "README.md").read_text()
+    left = {one.name for one in (*run.folder.iterdir(), *run.folder.parent.iterdir())}
+    names = (left | starting.A_RUNS_OWN) - {"run", "small.jsonl"}
+    assert len(names) > 15 and [name for name in names if f"`{name}" not in page] == []
 
 
 def test_a_trainer_that_hangs_is_told(config, monkeypatch):

@@ -83,9 +83,24 @@ def test_a_run_that_stood_still_stops_under_the_cap_and_resumes_with_more(start,
     assert run.events("resume") and ledger_of(run, 90.0).spent_usd > spent
 
 
+def test_with_more_money_the_hours_end_the_run_again(start, finish, run):
+    """Killed in the cooldown that the money began; the end that it brought forward moves back."""
+    changes = settings(KEPT_USD + 3.2, hours=0.015)
+    trainer = start(run, **changes)
+    trainer.until(lambda: any(one["why"] == "money" for one in run.events("schedule")))
+    trainer.signal(signal.SIGKILL)
+    assert trainer.wait() == -signal.SIGKILL
+    last_step, _ = run.events("schedule")[-1]["schedule"]["knots"][-1]
+    assert run.last_step() < last_step, "it had ended already"
+    trainer = finish(run, **changes | {"cap_usd": 90.0})
+    assert "the cap was 27.20; an end that the money brought forward moves back" in trainer.output
+    manifest = run.manifest()
+    assert manifest["status"] == "finished" and manifest["steps"] > 1.1 * last_step
+
+
 def test_a_ledger_that_is_deleted_under_a_run_is_said_and_not_made_up(start, finish, run):
     """The manifest says unknown, no empty ledger is left, and no start begins the count again."""
-    changes = settings(cap_usd=90.0, hours=0.02)
+    changes = settings(cap_usd=90.0, hours=0.011)
     trainer = start(run, **changes)
     trainer.until(lambda: run.last_step() >= 20)
     ledger = run.out.parent / LEDGER
