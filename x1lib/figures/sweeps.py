@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from x1lib.economics.wording import short
 from x1lib.figures.money import COLORS
 from x1lib.figures.scaling import BIG_DPI
-from x1lib.figures.shown import Picture
+from x1lib.figures.shown import Picture, Table
 from x1lib.scaling import Fit, Frontier, IsoFlop, Law
 
 
@@ -50,6 +50,47 @@ def approaches(curves, grid, points, frontier: Frontier, valleys: IsoFlop, fit: 
         axes.legend(frameon=False, fontsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     return Picture(figure, f"{'; '.join(titles)}; N grows as C to the power a.", BIG_DPI)
+
+
+def valleys(law: Law, budgets: Sequence[float], points=None) -> Picture:
+    """A law's loss over N at some budgets, its optima, and published runs where there are any.
+
+    points: (N, D, loss) of runs, shown at the nearest budget if within 25% of it.
+    """
+    figure, axes = _axes(4.2)
+    for C in budgets:
+        best = law.optimal(C).n_params
+        sizes = best * np.geomspace(1 / 12, 12, 80)
+        axes.plot(sizes, law.loss(sizes, C / (6 * sizes)), color="0.6", lw=1)
+        axes.annotate(f"{C:.0e}", (sizes[-1], law.loss(sizes[-1], C / (6 * sizes[-1]))), (3, -3),
+                      textcoords="offset points", fontsize=7)  # fmt: skip
+    best = [law.optimal(C) for C in budgets]
+    axes.plot([one.n_params for one in best], [one.loss for one in best], "s-", color=COLORS[1],
+              ms=5, mfc="white", label="optimal N (published law)")  # fmt: skip
+    axes.plot([], [], color="0.6", lw=1, label="one budget C [FLOPs] (published law)")
+    if points is not None:
+        n, d, loss = points
+        near = np.abs(np.log(6 * n * d / np.asarray(budgets)[:, None])).min(axis=0) < np.log(1.25)
+        axes.plot(n[near], loss[near], "o", ms=3, color=COLORS[0], label="runs (published)")
+    axes.set(xscale="log", xlabel="parameters N (total)", ylabel="loss [nats a token]")
+    times = 10**law.a, 10 ** (1 - law.a)
+    title = f"Ten times the compute: {times[0]:.2f} times the best N, {times[1]:.2f} times its D"
+    return _done(figure, axes, title)
+
+
+class Folded(Table):
+    """A table that opens when its heading is clicked."""
+
+    def __init__(self, summary: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        super().__init__(head, rows)
+        self.summary = summary
+
+    def __repr__(self) -> str:
+        return f"{self.summary}\n{super().__repr__()}"
+
+    def _repr_markdown_(self) -> str:
+        table = super()._repr_markdown_()
+        return f"<details><summary>{self.summary}</summary>\n\n{table}\n\n</details>"
 
 
 def runs(n, d, loss, law: Law, held_out=None, said: str = "measured") -> Picture:

@@ -82,14 +82,17 @@ def exponent_seen(
     omega: float = OMEGA,
     embeddings: bool = False,
     n_sizes: int = 100,
+    count_head_flops: bool | None = None,
 ) -> float:
     """Exponent of C in the optimal N that a sweep between two sizes of body would find.
 
     Without embeddings N and C count the body only (Kaplan's way; Pearce & Song 2024 find .78 where
-    the law itself has about .50); with them N and C count the total.
+    the law itself has about .50); with them N and C count the total. count_head_flops, where given,
+    says of C alone whether it holds the head.
     """
     body = np.geomspace(*bodies, n_sizes)
-    C, _ = without_embedding(law, body, omega, count_head_flops=embeddings)
+    head = embeddings if count_head_flops is None else count_head_flops
+    C, _ = without_embedding(law, body, omega, count_head_flops=head)
     counted = body + embedding_params(body, omega) if embeddings else body
     log_c = np.log(C)
     budgets = np.linspace(log_c[0], log_c[-1], n_sizes)  # evenly spaced, as sweeps are
