@@ -17,7 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from x1lib import X1Error
-from x1lib.economics import GPUS, PRICES, EconomicsError, Gpu, StalePrice, estimate
+from x1lib.economics import (
+    GPUS,
+    PRICES,
+    EconomicsError,
+    Gpu,
+    StalePrice,
+    estimate,
+    mfu,
+    price_of,
+)
 from x1lib.economics import flops_per_token as flops_a_token
 from x1lib.economics import memory as needed
 from x1lib.economics import prices as price_module
@@ -655,6 +664,62 @@ def test_no_quantity_may_be_nonsense(name, wrong):
     given |= {"n_params": {"shape": None}, "hours": {"n_tokens": None}}.get(name, {})
     with pytest.raises(EconomicsError, match=f"{name} is"):
         estimate(**given | {name: wrong})
+
+
+ODD = [None, "", "no", "1e9", 0, -1, 0.5, 10**400, 1e308, -1e308, 5e-324, math.nan, -math.inf]
+ODD += [True, [], {}, (), {"a"}, [{}], [[1], [1, 2]], [None], ["x", 1], [True, False], b"x", 1j]
+ODD += [object(), float, range(3), date(2026, 1, 1), "50m", "L4", np.float32(2), np.int64(3)]
+ODD += [np.array([]), np.array([1, "x"], dtype=object), np.array(["5m", "25m"]), torch.ones(2)]
+
+
+def tried(call, given: dict) -> None:
+    """Call it; whatever it refuses is refused by name, and what it gives can be put in words."""
+    try:
+        made = call(**given)
+        if call is estimate:
+            assert all(np.isfinite(x).all() for x in (made.hours, made.flops) if x is not None)
+            made.sentence()
+            made.bill()
+    except X1Error:
+        pass
+
+
+def by_name(name: str) -> str:
+    return f"by-{name}"  # `gpu` alone is the mark of what needs a card
+
+
+@pytest.mark.parametrize("name", inspect.signature(estimate).parameters, ids=by_name)
+def test_nothing_that_is_given_ends_in_another_error(name):
+    given = GOOD | {"usd_per_gb_month": 1, "usd_per_egress_gb": 1, "usd_per_human_hour": 1}
+    given |= {"n_params": {"shape": None}, "hours": {"n_tokens": None}}.get(name, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for odd in ODD:
+            tried(estimate, given | {name: odd})
+            tried(estimate, given | {"provider": "runpod"} | {name: odd})
+
+
+@pytest.mark.parametrize(
+    "name", ["tokens_per_sec", "shape", "seq_len", "gpu", "n_gpus"], ids=by_name
+)
+def test_nothing_that_mfu_is_given_ends_in_another_error(name):
+    given = {"tokens_per_sec": 1e4, "shape": "50m", "seq_len": 1024, "gpu": "L4", "n_gpus": 1}
+    for odd in ODD:
+        tried(mfu, given | {name: odd})
+        tried(mfu, given | {"convention": odd})
+
+
+@pytest.mark.parametrize("name", ["provider", "card", "spot", "n_gpus"])
+def test_nothing_that_a_price_is_asked_by_ends_in_another_error(name):
+    for odd in ODD:
+        tried(price_of, {"provider": "runpod", "card": "L40S"} | {name: odd})
+
+
+def test_one_in_words_is_one_in_every_quantity():
+    for name in ("pue", "storage_gb", "micro_batch", "zero", "usd_per_kwh"):
+        many = {**GOOD, "usd_per_gpu_hour": 1, "usd_per_gb_month": 1, name: [1, 2]}
+        with pytest.raises(EconomicsError, match="put one in words at a time"):
+            estimate(**many).sentence()
 
 
 def test_a_card_of_your_own_can_be_estimated():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from x1lib.economics.cards import Gpu, gpu
 from x1lib.economics.checks import EconomicsError, number
 from x1lib.shapes import count_params, resolve
@@ -21,6 +23,8 @@ def flops_per_token(shape: object, seq_len: int, convention: str = "palm") -> fl
     (Chowdhery et al. 2022, PaLM, appendix B); grouped key/value heads do not change it. An array
     of seq_len gives an array. Raises EconomicsError for an unknown convention or sequence length.
     """
+    if not isinstance(convention, str):
+        raise EconomicsError(_unknown(convention))
     length = number("seq_len", seq_len, low=1, whole=True)
     s = resolve(shape)
     n = count_params(s)
@@ -35,10 +39,14 @@ def flops_per_token(shape: object, seq_len: int, convention: str = "palm") -> fl
             return 6.0 * n.total
         case "kaplan":
             return 6.0 * n.body
-    known = ", ".join(CONVENTIONS)
-    raise EconomicsError(f"unknown FLOP convention {convention!r}; give one of {known}")
+    raise EconomicsError(_unknown(convention))
 
 
+def _unknown(convention: object) -> str:
+    return f"unknown FLOP convention {convention!r}; give one of {', '.join(CONVENTIONS)}"
+
+
+@np.errstate(over="ignore")
 def mfu(
     tokens_per_sec: float,
     shape: object,
@@ -69,4 +77,7 @@ def _peak(card: str | Gpu | float) -> float:
     if isinstance(card, str | Gpu):
         return gpu(card).training_flops_per_sec()
     hint = "; give a card's name, a Gpu, or its measured peak in FLOP/s"
-    return number("gpu", card, above=0, hint=hint).item()
+    peak = number("gpu", card, above=0, hint=hint)
+    if peak.ndim:
+        raise EconomicsError(f"gpu is {card!r}; expected one{hint}")
+    return peak.item()

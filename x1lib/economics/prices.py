@@ -10,8 +10,10 @@ from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from x1lib.economics.cards import GPUS, Gpu, gpu
-from x1lib.economics.checks import EconomicsError, near
+from x1lib.economics.checks import EconomicsError, near, number
 from x1lib.economics.wording import dollars
 
 PRICE_FILE = Path(__file__).with_name("prices.toml")
@@ -70,9 +72,9 @@ def read_prices(path: Path = PRICE_FILE) -> tuple[tuple[Price, ...], dict[str, d
         if wrong := _texts_fault(table, _TEXTS) or _rows_fault(rows):
             raise EconomicsError(f"{path}: [{provider}] {wrong}")
         providers[provider] = table
-        for number, row in enumerate(rows, start=1):
+        for at, row in enumerate(rows, start=1):
             if wrong := _fault(row, readers):
-                raise EconomicsError(f"{path}: [{provider}] row {number}, {row}: {wrong}")
+                raise EconomicsError(f"{path}: [{provider}] row {at}, {row}: {wrong}")
             reader = f", as read by {readers[row['read_by']]}" if "read_by" in row else ""
             prices.append(
                 Price(
@@ -157,7 +159,12 @@ def price_of(
     cards that provider has one for.
     """
     prices, providers = _table()
-    if provider not in providers:
+    if not isinstance(spot, bool | np.bool_):
+        raise EconomicsError(f"spot is {spot!r}; expected True or False")
+    n_gpus = number("n_gpus", n_gpus, low=1, whole=True)
+    if n_gpus.ndim:
+        raise EconomicsError(f"n_gpus is {n_gpus}; expected one whole number")
+    if not isinstance(provider, str) or provider not in providers:
         alike = near(str(provider), providers) or list(providers)
         raise EconomicsError(
             f"no provider {provider!r} in {PRICE_FILE.name}; near it are {', '.join(alike)};"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from x1lib.economics.checks import EconomicsError, number
 
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
@@ -81,6 +83,7 @@ def _exact(hours: float) -> str:
 
 
 def _one(e) -> None:
-    if isinstance(e.hours, float) and isinstance(e.gpu, str):
-        return
-    raise EconomicsError("this estimate is of many runs; put one in words at a time")
+    values = [v for v in vars(e).values() if not isinstance(v, dict | tuple)]
+    values += [*e.usd_by_line.values(), *e.memory_by_part.values()]
+    if any(isinstance(value, np.ndarray) for value in values):
+        raise EconomicsError("this estimate is of many runs; put one in words at a time")
