@@ -1,5 +1,6 @@
 """Intervals of a fitted law: they have the published size, and they cover."""
 
+import sys
 import time
 
 import numpy as np
@@ -131,3 +132,15 @@ def test_refusals():
     assert found.se("a") > 0
     with pytest.raises(ScalingError, match="level"):
         found.interval("a", 95)
+
+
+@pytest.mark.parametrize("with_trunks", [False, True])
+def test_a_fit_that_is_given_is_not_made_again(with_trunks, monkeypatch):
+    n, d, trunk = branched()
+    loss = BESIROGLU.loss(n, d) * np.exp(0.001 * np.random.default_rng(0).standard_normal(len(n)))
+    by = trunk if with_trunks else None
+    plain = bootstrap(n, d, loss, n_resamples=20, trunk=by)
+    fit = fit_law(n, d, loss)
+    monkeypatch.delattr(sys.modules["x1lib.scaling.bootstrap"], "fit_law")
+    again = bootstrap(n, d, loss, n_resamples=20, trunk=by, fit=fit)
+    assert again.fit is fit and np.array_equal(again.theta, plain.theta)

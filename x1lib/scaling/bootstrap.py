@@ -84,16 +84,18 @@ def bootstrap(
     seed: int = 0,
     trunk=None,
     delta: float = 1e-3,
+    fit: Fit | None = None,
 ) -> Bootstrap:
     """Refit by Huber(delta) to resampled points, or to simulated sweeps where `trunk` is given.
 
-    `trunk` names for each point the run that it was cut from. Raises the errors of `fit_law`, and
+    `trunk` names for each point the run that it was cut from; `fit` is the Huber fit to the points
+    where it has been made already. Raises the errors of `fit_law`, and
     ScalingError where trunks or resamples are too few.
     """
     n_params, n_tokens, loss = checked(n_params, n_tokens, loss)
     if n_resamples < 2:
         raise ScalingError(f"n_resamples is {n_resamples}; give 2 or more")
-    fit = fit_law(n_params, n_tokens, loss, delta=delta)
+    fit = fit or fit_law(n_params, n_tokens, loss, delta=delta)
     points = solver.Points.of(n_params, n_tokens, loss)
     log_law = np.log([fit.law.A, fit.law.B, fit.law.E])
     best = points.centred(np.array([*log_law, fit.law.alpha, fit.law.beta]))
