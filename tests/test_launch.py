@@ -173,7 +173,7 @@ def test_a_watchdog_with_an_old_price_or_command_makes_room(config, monkeypatch)
     """The trainer that it watches stays; the new one has what the reader says now."""
     monkeypatch.delenv("X1_TERMINATE", raising=False)
     paid = {"steps": 0, "hours": 0.1, "usd_per_hour": 0.01, "billed_since": int(time.time())}
-    settings_, said = config(**paid), []
+    settings_, said = config(**paid, cap_usd=40.0), []
     run = launch.start(settings_, log=said.append)
     old = int(re.search(r"watchdog: process (\d+)", "\n".join(said))[1])
     record = run.folder / "watchdog.json"

@@ -7,7 +7,8 @@ the same within one tick of each machine.
 
 The reader is away. With a terminate command the watchdog ends each machine that costs money, and
 what all of them cost to their ends is under the cap. Without one nobody ends them, and only this
-is true: the hours in which a trainer or a watchdog is at work on them cost no more than the cap.
+is true: the hours until a first trainer starts on them, and those in which a trainer or a watchdog
+is at work, cost no more than the cap.
 """
 
 import math
@@ -38,6 +39,7 @@ class Box:
     host: str
     wall_offset: float = 0.0
     down_at: float | None = None
+    is_new: bool = True  # nobody was at work on it yet
     labs: list = field(default_factory=list)
 
     def machine(self, world) -> Machine:
@@ -143,6 +145,7 @@ class World:
         )
         self.boxes.append(box)
         self.billed += (self.now - box.up_at) * box.usd_per_hour / 3600
+        self.attended += (self.now - box.up_at) * box.usd_per_hour / 3600
         return box
 
     # ---- what the reader's tools do
@@ -191,7 +194,7 @@ class World:
             return self.ended(lab, f"refused: {refused}")
         lab.watch_purse = self.open(lab, "watchdog")
         lab.watch = Watch(self.silent, lab.watch_purse, POLL, clock=lambda: self.now)
-        lab.next_poll = self.now + POLL
+        lab.next_poll, lab.box.is_new = self.now + POLL, False
         lab.state, lab.next_at = "running", self.now + self.step(lab)
 
     def step(self, lab: Lab) -> float:
@@ -353,7 +356,7 @@ class World:
             for box in self.boxes:  # the accountant
                 if box.down_at is None:
                     self.billed += box.usd_per_hour / 3600
-                if self.at_work(box):
+                if self.at_work(box) or (box.is_new and box.down_at is None):
                     self.attended += box.usd_per_hour / 3600
 
 
@@ -492,3 +495,10 @@ def test_a_planted_fault_shows(folder, monkeypatch, fault):
     with pytest.raises(AssertionError):
         for seed in range(FAULTS[fault], FAULTS[fault] + SCENARIOS):
             check(seed, folder)
+
+
+def test_a_fault_shows_without_a_terminate_command_too(folder, monkeypatch):
+    keep_nothing_to_save_with(monkeypatch)
+    with pytest.raises(AssertionError, match=r" of "):
+        for seed in range(SCENARIOS):
+            check(seed, folder, terminates=False)
