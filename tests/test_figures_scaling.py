@@ -85,6 +85,9 @@ def test_serving_nothing_is_the_compute_optimum_and_more_serving_wants_less_mode
     assert cheapest(LAW, 2.5, 0).n_params == pytest.approx(optimal.n_params, rel=2e-3)
     sizes = [cheapest(LAW, 2.5, served).n_params for served in (0, 1e10, 1e11, 1e12, 1e13)]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > 3 * sizes[3]
+    trained, both = (float(lifetime_flops(LAW, 1e9, 2.5, served)) for served in (0, 1e12))
+    assert trained == pytest.approx(6e9 * tokens_for_loss(LAW, 1e9, 2.5))
+    assert both - trained == pytest.approx(2e21)
     for bad in (-1.0, math.nan):
         with pytest.raises(ScalingError, match="served_tokens"):
             lifetime_flops(LAW, 1e9, 2.5, bad)

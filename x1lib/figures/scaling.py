@@ -121,8 +121,7 @@ def serving(law: Law, loss: float, served: float = 1e12) -> Dragged:
         figure.add_scatter(x=_few(sizes), y=_few(total), mode="lines", name="trained and served",
                            line_color=COLORS[1], visible=i == first,
                            hovertemplate="N %{x:.3s}: %{y:.3g} FLOPs")  # fmt: skip
-        figure.add_scatter(x=[best.n_params], y=[least], mode="markers+text",
-                           text=[said], textposition="top center",
+        figure.add_scatter(x=[best.n_params], y=[least], mode="markers", text=[said],
                            marker={"color": "black", "size": 9}, name="cheapest over life",
                            visible=i == first, hoverinfo="text")  # fmt: skip
     figure.add_scatter(x=_few(sizes), y=_few(train), mode="lines", name="training alone",
@@ -139,9 +138,9 @@ def serving(law: Law, loss: float, served: float = 1e12) -> Dragged:
         title={"text": _served_title(law, loss, served), "font_size": 14},
         sliders=[{"active": first, "currentvalue": {"prefix": "tokens served: "}, "steps": steps,
                   "pad": {"t": 60}}],
-        legend={"x": 0.55, "y": 0.05},
+        legend={"x": 0.62, "y": 0.98},
     )  # fmt: skip
-    figure.update_xaxes(type="log", title="parameters N", dtick=1)
+    figure.update_xaxes(type="log", title="parameters N", tickvals=[2e8, 5e8, 1e9, 2e9, 5e9])
     figure.update_yaxes(type="log", title="FLOPs", dtick=1, exponentformat="power",
                         range=_log_ends(law, loss))  # fmt: skip
     return Dragged(figure, _served_twin(law, loss, served))
