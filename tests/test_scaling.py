@@ -389,7 +389,7 @@ def test_counting_without_embeddings_makes_chinchilla_look_like_kaplan():
     assert exponent_seen(BESIROGLU) == pytest.approx(0.78, abs=0.01)
     assert exponent_seen(BESIROGLU, embeddings=True) == pytest.approx(BESIROGLU.a, abs=1e-6)
     assert exponent_seen(BESIROGLU, bodies=(1e13, 1e15)) == pytest.approx(BESIROGLU.a, abs=0.01)
-    # The head's FLOPs in C, and N the body still: the two counts no longer match, and it gets worse.
+    # The head's FLOPs in C, and N the body still: two counts that do not match make it worse.
     assert exponent_seen(BESIROGLU, count_head_flops=True) == pytest.approx(0.86, abs=0.01)
     plain = exponent_seen(BESIROGLU)
     assert exponent_seen(BESIROGLU, count_head_flops=False) == plain
