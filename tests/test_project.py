@@ -37,6 +37,7 @@ LAYERS = [
     ("train",),
     ("ladder",),
     ("launch",),
+    ("sweep",),
     ("postmortem",),
     ("inference",),
     ("published_logs",),

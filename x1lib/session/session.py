@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from x1lib.economics import flops_per_token
 from x1lib.pacing import Pace
 from x1lib.planning import Plan
 from x1lib.sampling import generate
-from x1lib.session import opening, report
+from x1lib.session import elsewhere, opening, report
 from x1lib.session.injecting import Injector
 from x1lib.session.money import BudgetStop, Money
 from x1lib.session.spikes import Spikes
@@ -174,7 +175,11 @@ class Session(contextlib.AbstractContextManager):
         name = "resume" if self.resuming else "start"
         self.event(name, changes=self.changes, lineage=self.lineage)
         self.manifest.update(**report.describe(self))
-        self.money = Money(self.config, self.out, self.manifest.values["run_id"], self.log)
+        by, run_id = os.environ.get(elsewhere.BY), self.manifest.values["run_id"]
+        if by and not self.config.usd_per_hour:
+            self.money = elsewhere.MeteredElsewhere(by)
+        else:
+            self.money = Money(self.config, self.out, run_id, self.log)
         self.pace.limit = lambda: self.money.seconds_left
         self.money.keep(self.pace.reserve_seconds)
         self._held.enter_context(Heartbeat(self.out, self._alive))

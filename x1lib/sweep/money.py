@@ -1,0 +1,85 @@
+"""The money of a sweep: one plan, one reservation, refused whole; metered here and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from x1lib.budget_guard import RESTART_SHARE, BudgetGuard, Ledger, Plan, Purse, this_machine
+from x1lib.session.money import CAP_USD, ledger_path
+
+
+@dataclass(frozen=True)
+class Price:
+    """What the machine costs; see x1lib.train for the meaning of each."""
+
+    usd_per_hour: float = 0.0
+    cap_usd: float = 0.0
+    billed_since: float = 0.0
+
+
+def admit(price: Price, hours: float, out: Path, run_id: str | None = None) -> str:
+    """Say what a sweep would take of the budget; with a run_id the money is set aside.
+
+    Raises BudgetRefused, with the price and the hours that would fit.
+    """
+    if not price.usd_per_hour:
+        return "no price was given: nothing is metered"
+    return _guard(price, out, this_machine()).admit(_plan(hours, out), run_id).text
+
+
+def _plan(hours: float, out: Path) -> Plan:
+    return Plan(Path(out).name, hours, restart_hours=RESTART_SHARE * hours)
+
+
+def _guard(price: Price, out: Path, machine=None) -> BudgetGuard:
+    path = ledger_path(out)
+    recorded = Ledger(path, overspent_ok=True).recorded_cap_usd
+    ledger = Ledger(path, cap_usd=price.cap_usd or recorded or CAP_USD)
+    since = price.billed_since or None
+    return BudgetGuard(ledger, price.usd_per_hour, machine=machine, billed_since=since)
+
+
+class SweepMoney:
+    """The purse of a sweep at work; at a price of 0 there is none."""
+
+    def __init__(self, purse: Purse | None) -> None:
+        self.purse = purse
+
+    def must_stop(self) -> str | None:
+        """Meter; why everything must save and leave, or None."""
+        return self.purse.must_stop() if self.purse else None
+
+    @property
+    def usd(self) -> float | None:
+        """What the sweep has cost, its machine to this second."""
+        return self.purse.run_usd if self.purse else None
+
+    @property
+    def hours_left(self) -> float:
+        return self.purse.seconds_left / 3600 if self.purse else math.inf
+
+
+@contextlib.contextmanager
+def metered(price: Price, hours: float, out: Path, run_id: str) -> Iterator[SweepMoney]:
+    """Hold the money of a sweep: `with metered(...) as money:`; settled where nothing goes wrong.
+
+    Raises BudgetRefused before anything runs where the whole plan does not fit.
+    """
+    if not price.usd_per_hour:
+        yield SweepMoney(None)
+        return
+    guard = _guard(price, out)
+    since = price.billed_since or None
+    label = {"label": Path(out).name, "billed_since": since}
+    purse = Purse(guard.ledger, price.usd_per_hour, run_id, **label)
+    try:
+        guard.admit(_plan(hours, out), run_id)
+        yield SweepMoney(purse)
+    except BaseException as error:
+        purse.leave(f"{type(error).__name__}: {error}")
+        raise
+    purse.settle("the sweep is over")
