@@ -1,10 +1,12 @@
-"""`python -m x1lib.data prepare | inspect DIR | verify DIR`."""
+"""`python -m x1lib.data prepare | build | plan | inspect DIR | verify DIR`."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from x1lib import X1Error
+from x1lib.data.build.tally import Tally
+from x1lib.data.commands import add_build, add_plan
 from x1lib.data.pipeline import DEFAULT_BLOCK_TOKENS, prepare
 from x1lib.data.shards import Shards
 from x1lib.data.tokenizer import NAMES, load_tokenizer
@@ -43,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"tokens in one block (default {DEFAULT_BLOCK_TOKENS:,})",
     )
     make.set_defaults(command=_prepare)
+    add_build(commands)
+    add_plan(commands)
     look = commands.add_parser("inspect", help="say what a folder holds and show a sample")
     look.set_defaults(command=_inspect)
     test = commands.add_parser("verify", help="read every file and check it")
@@ -82,6 +86,9 @@ def _inspect(options) -> None:
             f"{part['n_bytes'] / 1e6:.2f} MB"
         )
     print(f"fingerprint  {shards.fingerprint()}")
+    if index.get("counts"):
+        print("counts of the batches that lie wholly in blocks:")
+        print(Tally.restored(shards.blocks[-1]["next"] | {"counts": index["counts"]}).table())
     seq_len = min(64, max((entry["n_tokens"] for entry in shards.blocks), default=1) - 1)
     if seq_len > 0:
         tokens, _ = shards.batch(0, 1, seq_len, seed=0)

@@ -21,3 +21,11 @@ class ShardError(DataError):
 
 class DataNotReady(DataError):
     """The sample lies beyond the last block written so far; the writer is still at work."""
+
+
+def missing_library(name: str, purpose: str) -> DataError:
+    """The error to raise where an optional library is absent."""
+    return DataError(
+        f"{name} is needed {purpose} and is not installed; install it with "
+        "`pip install -c constraints.txt 'x1lib[data]'`"
+    )

@@ -124,6 +124,11 @@ class Tokenizer:
     def __len__(self) -> int:
         return self.vocab_size
 
+    @property
+    def token_pieces(self) -> list[bytes]:
+        """The bytes behind each id, in order of id; `<|endoftext|>`, the last, is left out."""
+        return self._pieces[:-1]
+
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; no special id is added."""
         return self.encode_batch([text])[0]
