@@ -27,7 +27,9 @@ def fits_of(points: list[Point]) -> tuple[dict[str, Fitted], dict[str, str]]:
     return found, missing
 
 
-def bars(points: list[Point], fits: dict[str, Fitted], lr_runs: Path | None) -> dict:
+def bars(
+    design: Design, points: list[Point], fits: dict[str, Fitted], lr_runs: Path | None
+) -> dict:
     """D_opt(1B) [tokens] with three bars: the noise, which N counts, and the learning rate.
 
     Each is (low, high), or None with a status that says why.
@@ -44,7 +46,7 @@ def bars(points: list[Point], fits: dict[str, Fitted], lr_runs: Path | None) -> 
         "learning_rate_status": "not measured: no LR x batch sweep of these widths",
     }
     if lr_runs is not None and lr_runs.exists():
-        lost = fitting.losses_by_lr(lr_runs, points[0].lr)
+        lost = fitting.losses_by_lr(lr_runs, design.recipe.lr, design.recipe.base_width)
         try:
             other = fit_points(fitting.tuned(points, lost), DEFAULT_N, 2).optimal_tokens()
         except ScalingError as error:
@@ -79,7 +81,7 @@ def summary(
             for one in reveals
         ],
         "heldout_goal": _goal(reveals),
-        "prediction_1e9": bars(done, fits, lr_runs) if DEFAULT_N in fits else None,
+        "prediction_1e9": bars(design, done, fits, lr_runs) if DEFAULT_N in fits else None,
     }
     if DEFAULT_N in fits:
         known = identifiability(

@@ -36,8 +36,8 @@ class Recipe:
     tokenizer: str = "bpe4096"
     seq_len: int = 256
     batch_tokens: int = 512
-    lr: float = 0.004
-    base_width: int = 64
+    lr: float = 0.001
+    base_width: int = 256
     base_layers: int = 2
     warmup: float = 0.02
     cooldown: float = 0.2
@@ -223,11 +223,11 @@ def in_batches(n_tokens: float, batch_tokens: int) -> int:
 
 
 def cpu_size(width: int) -> str:
-    """Two layers of heads 32 wide, two to a key/value head, SwiGLU 3 x the width."""
-    return f"2x{width}:{width // 32}/{width // 64}:{3 * width}"
+    """Two layers of heads 16 wide, two to a key/value head, SwiGLU 3 x the width."""
+    return f"2x{width}:{width // 16}/{width // 32}:{3 * width}"
 
 
-CPU_SIZES = tuple(cpu_size(width) for width in (64, 128, 256, 320))
+CPU_SIZES = tuple(cpu_size(width) for width in (32, 64, 128, 192))
 CPU_TOKENS = (0.25e6, 0.5e6, 1e6, 2e6)  # times a factor that the probe chooses
 GPU_SIZES = ("5m", "12m", "25m", "50m", "100m")
 GPU_TOKENS = (75e6, 150e6, 300e6, 600e6, 1.2e9)

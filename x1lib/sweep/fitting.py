@@ -108,17 +108,20 @@ def ruler(points: Sequence[Point], n_params: float, n_tokens: int, n: str = DEFA
 # -------------------------------------------------------------------------- the bar of the LR
 
 
-def curves_by_width(path: Path) -> dict[int, np.ndarray]:
-    """Log rates and log losses by width, at the smallest batch, with the rule across widths on.
+def curves_by_width(path: Path, base_width: int) -> dict[int, np.ndarray]:
+    """Log rates and log losses by width, at the smallest batch, under the rule from base_width.
 
-    path: runs.csv of experiments/benchmarks/lr_batch_sweep.py.
+    path: runs.csv of experiments/benchmarks/lr_batch_sweep.py. At the base width itself the rule
+    changes nothing, so the rows without it are its rows. base_width 0: without the rule.
     """
     rows: dict[int, list[tuple[int, float, float]]] = {}
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
-            if row["rule"] == "on" and row["val_loss"]:
+            width, base = int(row["width"]), int(row["base_width"])
+            wanted = 0 if width == base_width else base_width
+            if base == wanted and row["val_loss"]:
                 one = int(row["batch_tokens"]), float(row["lr"]), float(row["val_loss"])
-                rows.setdefault(int(row["width"]), []).append(one)
+                rows.setdefault(width, []).append(one)
     found = {}
     for width, mine in rows.items():
         smallest = min(batch for batch, _, _ in mine)
@@ -127,10 +130,10 @@ def curves_by_width(path: Path) -> dict[int, np.ndarray]:
     return found
 
 
-def losses_by_lr(path: Path, lr: float) -> dict[int, float]:
+def losses_by_lr(path: Path, lr: float, base_width: int) -> dict[int, float]:
     """By width: log loss at this rate less that at the width's best, along a line through runs."""
     found = {}
-    for width, (log_lr, log_loss) in curves_by_width(path).items():
+    for width, (log_lr, log_loss) in curves_by_width(path, base_width).items():
         here = float(np.interp(math.log(lr), log_lr, log_loss))
         found[width] = max(0.0, here - float(log_loss.min()))
     return found

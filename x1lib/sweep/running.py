@@ -17,7 +17,7 @@ from x1lib.sweep.processes import LOG, NEAR_SECONDS, Runner, environment
 from x1lib.tracking.holders import is_training, read_json
 
 RUNS = "runs"
-LINE_SECONDS = 15.0  # between lines of progress
+LINE_SECONDS, MOST_LINES = 15.0, 60  # between lines of progress, and how many the hours may hold
 FINISHED, NOT_RUN = "finished", "not run"
 
 
@@ -96,8 +96,11 @@ class Sweep:
         sealed: run id -> sha256 of what was predicted of it. keep_seconds: of the hours, for what
         comes after. Ctrl-C and an end of the money stop what is at work, with its state saved.
         """
+        runs = list(runs)
         waiting = [run for run in runs if not self.is_finished(run)]
         wanted = len(waiting)
+        if there := len(runs) - wanted:
+            self.log(f"{there} of {len(runs)} runs are there already")
         self._line_at = 0.0
         try:
             while (waiting or self._active) and not self.ended:
@@ -111,6 +114,9 @@ class Sweep:
         except BaseException:
             self.stop("interrupted")
             raise
+        if wanted:
+            self._line_at = 0.0
+            self._say(wanted, waiting, keep_seconds)
         for run in waiting:
             self.log(f"{run.id}: {self.why_not(run)}")
 
@@ -154,7 +160,6 @@ class Sweep:
         for name, code in self.runner.ended().items():
             self._active.pop(name, None)
             if code == runtime.EXIT_FINISHED and self.is_finished(name):
-                self._line_at = 0.0  # news
                 self._clear(self._runs[name])
             else:
                 self.failed[name] = f"failed: {_reason(self.folder(name), code)}"
@@ -197,7 +202,8 @@ class Sweep:
 
     def _say(self, wanted: int, waiting: list[Run], keep_seconds: float) -> None:
         now = self.clock.now()
-        if self._line_at and now - self._line_at < LINE_SECONDS:
+        pause = max(LINE_SECONDS, 3600 * self.clock.hours / MOST_LINES)
+        if self._line_at and now - self._line_at < pause:
             return
         self._line_at = now
         done = wanted - len(waiting) - len(self._active)
