@@ -1,4 +1,4 @@
-"""Duplicates: MinHash against the true Jaccard similarity, the index on disk against a plain set."""
+"""Duplicates: MinHash against the true similarity, the index on disk against a plain set."""
 
 import random
 
@@ -16,7 +16,7 @@ VOCABULARY = [f"w{i}" for i in range(5_000)]
 
 
 def pair_of(similarity, rng, n=600):
-    """Two texts whose word 5-grams have about this Jaccard similarity: one has its tail replaced."""
+    """Two texts whose word 5-grams have this Jaccard similarity: the tail of one is replaced."""
     shared = round(n * 2 * similarity / (1 + similarity))
     one = rng.choices(VOCABULARY, k=n)
     other = one[:shared] + rng.choices(VOCABULARY, k=n - shared)

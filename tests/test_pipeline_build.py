@@ -1,0 +1,323 @@
+"""Building in one pass: the same bytes by any workers and after any kill; nothing twice."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_folders import contents, write_jsonl
+from data_killed import Killer
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from x1lib.data import DataError, ShardError, Shards, SourceError, load_tokenizer, writer
+from x1lib.data.build import Recipe, build, recipe
+from x1lib.data.build.encode import MAX_UNBROKEN_CHARACTERS, Encoder
+from x1lib.data.streams import open_stream
+
+REPOSITORY = Path(__file__).parent.parent
+SMALL = {"tokenizer": "bytes", "block_tokens": 4_096, "heldout_tokens": 3_000}
+PLAIN = recipe("plain", **SMALL)
+EXACT = recipe("plain", dedup="exact", **SMALL)
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    """Several batches out of little text; forked workers inherit it."""
+    monkeypatch.setattr("x1lib.data.streams.batches.BATCH_CHARACTERS", 9_000)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """120 documents; every seventh stands there twice, the second time in capitals."""
+    path = write_jsonl(tmp_path_factory.mktemp("source") / "text.jsonl", 120)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    copies = [{**r, "id": r["id"] + "-copy", "text": r["text"].upper()} for r in records[::7]]
+    path.write_text("".join(json.dumps(r) + "\n" for r in records + copies))
+    return path
+
+
+def documents_of(tokens):
+    words = load_tokenizer("bytes")
+    starts = np.flatnonzero(tokens == words.eot_id)
+    return [words.decode(part[1:].tolist()) for part in np.split(np.asarray(tokens), starts)[1:]]
+
+
+def stream_of(shards):
+    return np.concatenate([np.load(shards.folder / entry["file"]) for entry in shards.blocks])
+
+
+def built(source, the_recipe, root, **options):
+    return build(source, the_recipe, root=root, log=None, **options)
+
+
+# encoding
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bpe4096"])
+def test_tiktoken_gives_the_same_ids(name, embedded_shards):
+    pytest.importorskip("tiktoken", reason="tiktoken is not installed: nothing to compare")
+    words = load_tokenizer(name)
+    fast, slow = Encoder(words, use_tiktoken=True), Encoder(words, use_tiktoken=False)
+    assert (fast.engine, slow.engine) == ("tiktoken", "tokenizers")
+    texts = [d.text for b in open_stream("embedded").batches() for d in b.documents][::25]
+    for text in [
+        *texts,
+        "<|endoftext|> inside",
+        "",
+        " ",
+        "\n\n a",
+        "x" * 70_000,
+        "😀é\u0301ß" * 50,
+    ]:
+        np.testing.assert_array_equal(fast.encode(text), slow.encode(text))
+        assert words.decode(fast.encode(text)) == text
+
+
+@given(st.text(max_size=60))
+@example("\u2028 \u00a0\u3000 x")
+@example("a\u0300٣४Ⅷ½²\u200d\ufeff'\u2019s 'S're'LL")
+@settings(max_examples=400, deadline=None)
+def test_tiktoken_gives_the_same_ids_for_any_characters(text):
+    pytest.importorskip("tiktoken", reason="tiktoken is not installed: nothing to compare")
+    assert gpt2_encoder().encode(text).tolist() == load_tokenizer("gpt2").encode(text)
+
+
+@cache
+def gpt2_encoder():
+    return Encoder(load_tokenizer("gpt2"), use_tiktoken=True)
+
+
+def test_documents_are_encoded_with_their_mark_and_edges():
+    encoder = Encoder(load_tokenizer("bytes"))
+    tokens, edges = encoder.encode_documents(["ab", "", "c"])
+    assert tokens.tolist() == [256, 97, 98, 256, 256, 99] and edges.tolist() == [0, 3, 4, 6]
+    assert tokens.dtype == np.uint16
+    assert encoder.encode_documents([])[1].tolist() == [0]
+
+
+def test_a_long_unbroken_run_does_not_take_the_square_of_its_length():
+    import time
+
+    encoder = Encoder(load_tokenizer("gpt2"))
+    began = time.process_time()
+    tokens = encoder.encode("a" * (10 * MAX_UNBROKEN_CHARACTERS))
+    assert time.process_time() - began < 20
+    assert load_tokenizer("gpt2").token_bytes[tokens].sum() == 10 * MAX_UNBROKEN_CHARACTERS
+
+
+# what comes out
+
+
+def test_each_document_is_in_one_place_and_duplicates_are_in_none(source, tmp_path):
+    shards = Shards(built(source, EXACT, tmp_path))
+    shards.verify()
+    assert shards.complete and shards.index["ended"] == "source"
+    given_texts = [json.loads(line)["text"] for line in source.read_text().splitlines()]
+    training, held = documents_of(stream_of(shards)), documents_of(shards.heldout("documents"))
+    assert sorted(training + held) == sorted(given_texts[:120])
+    kept_order = [text for text in given_texts[:120] if text not in held]
+    assert training == kept_order  # the order of the source
+    entry = shards.index["heldout"]["documents"]
+    assert entry["n_documents"] == len(held) and entry["n_bytes"] == sum(map(len, held))
+    assert held[0] == given_texts[0] and 3_000 <= entry["n_tokens"] < 3_000 + 2_000
+    assert shards.index["n_documents"] == len(training)
+    assert shards.index["n_bytes"] == sum(map(len, training))
+    counts = shards.index["counts"]
+    assert counts["duplicates"][:2] == [138, 120]
+    assert counts["duplicates"][4] == {"exact_duplicate": 18}
+    assert counts["held out"][:2] == [120, len(training)]
+
+
+def test_without_dedup_the_copies_stay(source, tmp_path):
+    shards = Shards(built(source, PLAIN, tmp_path))
+    n = len(documents_of(stream_of(shards))) + len(documents_of(shards.heldout("documents")))
+    assert n == 138 and "duplicates" not in shards.index["counts"]
+
+
+def test_any_number_of_workers_gives_the_same_bytes(source, tmp_path):
+    one = built(source, EXACT, tmp_path / "one")
+    for n in (2, 3):
+        assert contents(built(source, EXACT, tmp_path / str(n), workers=n)) == contents(one)
+
+
+def test_near_duplicates_go_and_of_the_held_out_ones_as_well(tmp_path):
+    pytest.importorskip("rensa", reason="rensa is not installed: no near-duplicates")
+    path = write_jsonl(tmp_path / "text.jsonl", 60)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    near = [{"id": f"n{i}", "text": r["text"] + " the end"} for i, r in enumerate(records)]
+    path.write_text("".join(json.dumps(r) + "\n" for r in records + near))
+    shards = Shards(built(path, recipe("dedup", **SMALL), tmp_path))
+    reasons = shards.index["counts"]["duplicates"][4]
+    assert reasons.keys() == {"near_duplicate"} and reasons["near_duplicate"] >= 57
+    held = {text.split(":")[0] for text in documents_of(shards.heldout("documents"))}
+    trained = [text for text in documents_of(stream_of(shards)) if text.endswith(" the end")]
+    assert len(trained) == 60 - reasons["near_duplicate"]
+    assert held and not held & {text.split(":")[0] for text in trained}
+
+
+def test_max_tokens_ends_with_the_block_that_reaches_them(source, tmp_path):
+    shards = Shards(built(source, PLAIN, tmp_path, max_tokens=10_000))
+    assert shards.complete and shards.n_tokens == 3 * 4_096
+    assert shards.index["ended"] == "max_tokens"
+    whole = Shards(built(source, PLAIN, tmp_path))
+    assert whole.fingerprint(3) == shards.fingerprint() and whole.n_blocks > 3
+    lines = []
+    build(source, PLAIN, root=tmp_path, max_tokens=10**9, log=lines.append)
+    assert any(
+        "ended at" in line and "before the 1,000,000,000 asked for" in line for line in lines
+    )
+
+
+def test_the_folder_is_told_apart_by_all_that_decides_its_bytes(source, tmp_path):
+    other = tmp_path / "text.jsonl"
+    other.write_text(source.read_text().replace("sea", "SEA", 1))
+    folders = {
+        built(source, PLAIN, tmp_path),
+        built(other, PLAIN, tmp_path),
+        built(source, EXACT, tmp_path),
+        built(source, recipe("plain", **SMALL | {"block_tokens": 5_000}), tmp_path),
+        built(source, recipe("plain", **SMALL | {"heldout_tokens": 2_000}), tmp_path),
+        built(source, recipe("plain", filters=("pii",), **SMALL), tmp_path),
+        built(source, PLAIN, tmp_path, max_tokens=4_096),
+    }
+    assert len(folders) == 7
+
+
+def test_a_second_call_reuses_the_folder(source, tmp_path, monkeypatch):
+    folder = built(source, PLAIN, tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
+    monkeypatch.setattr("x1lib.data.build.building._Building", None)
+    assert built(source, PLAIN, tmp_path) == folder
+    assert {p: p.stat().st_mtime_ns for p in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_too_little_text_is_refused(tmp_path, n):
+    path = write_jsonl(tmp_path / "text.jsonl", n)
+    with pytest.raises(SourceError, match="no text is left to train on"):
+        built(path, PLAIN, tmp_path)
+    assert not any((f / "index.json").exists() for f in tmp_path.iterdir() if f.is_dir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"filters": ("gopher",)}, "unknown filter 'gopher'"),
+        ({"dedup": "fuzzy"}, "unknown dedup 'fuzzy'"),
+        ({"block_tokens": 1}, "block_tokens is 1"),
+    ],
+)
+def test_impossible_recipes_are_refused(changes, message):
+    with pytest.raises(DataError, match=message):
+        Recipe(**changes)
+    with pytest.raises(DataError, match="unknown recipe 'best'"):
+        recipe("best")
+
+
+# kills
+
+
+def build_killed_at(at, source, root, the_recipe):
+    """Whether a child that dies at its `at`-th disk call died; False when it finished."""
+    child = os.fork()
+    if child == 0:
+        killer = Killer(at)
+        os.replace, os.fsync = killer.wrap(os.replace), killer.wrap(os.fsync)
+        writer.write_atomically = killer.wrap_write(writer.write_atomically)
+        try:
+            built(source, the_recipe, root)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, f"it failed, killed at {at}"
+    return os.WIFSIGNALED(status)
+
+
+def test_killed_at_every_write_fsync_and_rename_the_rerun_gives_the_same_bytes(source, tmp_path):
+    """Fault 30, place by place; every third run is killed a second time."""
+    exact = recipe("plain", dedup="exact", **SMALL | {"block_tokens": 24_576})
+    whole = built(source, exact, tmp_path / "whole")
+    expected, root, places = contents(whole), tmp_path / "root", 0
+    for at in range(1, 1_000):
+        shutil.rmtree(root, ignore_errors=True)
+        died = build_killed_at(at, source, root, exact)
+        places += died
+        folder = root / whole.name
+        try:
+            Shards(folder).verify()
+        except ShardError as error:
+            assert "index.json cannot be read" in str(error)
+        if died and at % 3 == 0:
+            build_killed_at(at // 2 + 1, source, root, exact)
+        assert built(source, exact, root) == folder
+        assert contents(folder) == expected, f"killed at call {at}: other bytes"
+        if not died:
+            break
+    shards = Shards(whole)
+    # held-out text: 4 calls; each block: 4, the journal's fsync, the index's 4; the last index: 4
+    assert shards.n_blocks > 3 and places == 4 + 9 * shards.n_blocks + 4
+
+
+def test_a_block_that_changed_is_written_again_with_the_same_decisions(source, tmp_path):
+    folder = built(source, EXACT, tmp_path)
+    expected = contents(folder)
+    path = folder / "block-00002.npy"
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    index = json.loads((folder / "index.json").read_bytes())
+    index["complete"] = False
+    (folder / "index.json").write_text(json.dumps(index))
+    lines = []
+    build(source, EXACT, root=tmp_path, log=lines.append)
+    assert contents(folder) == expected
+    assert any("block-00002.npy" in line and "again from there" in line for line in lines)
+    assert any("going on after 2 blocks" in line for line in lines)
+
+
+def test_workers_die_with_the_builder(source, tmp_path):
+    """No process is left behind when the one that started them is killed."""
+    code = (
+        "import os, signal, sys; from x1lib.data.build.work import Workers;"
+        "from x1lib.data.build import recipe; w = Workers(recipe('plain', tokenizer='bytes'), 3);"
+        "print(*w._pool._processes, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert done.returncode == -signal.SIGKILL
+    import time
+
+    for pid in map(int, done.stdout.split()):
+        for _ in range(100):
+            try:
+                state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            except FileNotFoundError:
+                break
+            if state == "Z":
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail(f"worker {pid} is still there")
+    assert len(done.stdout.split()) == 3
+
+
+def test_a_worker_that_is_killed_is_told(source, tmp_path, monkeypatch):
+    from x1lib.data.build import work
+
+    def die(self, documents):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(work.Worker, "__call__", die)
+    with pytest.raises(DataError, match="a worker process was ended from outside"):
+        built(source, PLAIN, tmp_path, workers=2)
+    monkeypatch.undo()
+    assert Shards(built(source, PLAIN, tmp_path)).complete
