@@ -40,9 +40,10 @@ from x1lib.session import opening
 from x1lib.train import Config
 
 RULES = ("x1lib/postmortem", "x1lib/stability", "x1lib/session", "x1lib/train.py")
-SEQ_LEN, WINDOW, HISTORY, UNWATCHED = 64, 40, 80, 200  # tokens; steps
-FAULT_AT, AFTER, QUIET = 4, 22, 30  # steps into a branch; steps after the fault's; of adam-beta2
+SEQ_LEN, WINDOW, HISTORY, UNWATCHED = 64, 24, 72, 200  # tokens; steps
+FAULT_AT, AFTER, QUIET = 2, 16, 20  # steps into a branch; steps after the fault's; of adam-beta2
 FOREVER = 10**6
+PROBE_ROWS = 4
 HARM = 0.2  # nats that a run must be off its trunk, in loss or probe, for its fault to be a spike
 
 
@@ -75,13 +76,15 @@ TRUNKS = {
         Trunk("3x96:3/3:256", 2e-3, 8, 14),
     ],
 }
-LATE = Trunk("2x48:2/1:128", 4e-3, 8, 15, warmup=UNWATCHED + HISTORY + 130)  # the end of warm-up
+LATE = Trunk(
+    "2x48:2/1:128", 4e-3, 8, 15, warmup=UNWATCHED + HISTORY + 5 * WINDOW
+)  # the end of warm-up
 
 
 def cases(name: str) -> list[Case]:
-    """The faults of a set: strengths of the sealed one lie between and beyond those of the other."""
+    """The faults of a set; strengths of the sealed one lie between the other's and beyond."""
     draw = np.random.RandomState({"tune": 1, "sealed": 2}[name])
-    n = {"tune": 25, "sealed": 40}[name]
+    n = {"tune": 25, "sealed": 30}[name]
     found = []
     for _ in range(n):
         share = draw.uniform(*((0.2, 1.0) if name == "tune" else (0.1, 1.0)))
@@ -94,7 +97,8 @@ def cases(name: str) -> list[Case]:
         factor = math.exp(draw.uniform(math.log(5 if name == "tune" else 4), math.log(30)))
         hidden, steps = int(draw.random_sample() < 0.4), draw.randint(1, 9)
         found.append(Case("lr-too-high", "hidden" if hidden else "logged", factor,
-                          f"lr-too-high@%d:{factor:.2f},steps={steps},hidden={hidden}"))  # fmt: skip
+                          f"lr-too-high@%d:{factor:.2f},steps={steps},hidden={hidden}",
+                          ))  # fmt: skip
         beta2 = draw.choice((0.995, 0.999, 0.9999) if name == "tune" else (0.99, 0.998, 0.9995))
         jump = draw.choice((10, 33) if name == "tune" else (8, 20, 60))
         found.append(Case("adam-beta2", f"jump {jump}", beta2,
@@ -146,7 +150,9 @@ class Bench:
         machine, _ = opening.choose_machine(config, 1.0, None)
         schedule = Schedule(trunk.warmup, ((FOREVER, 0.0), (FOREVER + 1, 1.0)))
         plan = Plan(SEQ_LEN, trunk.batch, trunk.batch, trunk.lr, trunk.lr, 0.1, schedule)
-        return Rewound(config, plan, machine, self.shards)
+        run = Rewound(config, plan, machine, self.shards)
+        run.probe_rows = run.probe_rows[:PROBE_ROWS]
+        return run
 
     def watch(self, run: Rewound, n_steps: int) -> Trace:
         self.steps += n_steps
@@ -158,10 +164,24 @@ class Bench:
         run.run(UNWATCHED)
         self.steps += UNWATCHED
         trace, states = self.watch(run, HISTORY), []
-        for _ in range(n_windows):
-            states.append(run.snapshot())
+        for k in range(n_windows):
+            states.append(self.pooled(run.snapshot(), k, n_windows))
             trace = trace + self.watch(run, WINDOW)
         return run, trace, states
+
+    def pooled(self, state: dict, k: int, n_states: int) -> dict:
+        """The snapshot, moved into one block for all: many small ones would break up the heap."""
+        flat = [t for group in state["tensors"].values() for t in group.values()]
+        size = sum(t.numel() for t in flat)
+        if k == 0:
+            self.pool = torch.empty(n_states, size)
+        place = 0
+        for group in state["tensors"].values():
+            for name, t in group.items():
+                inside = self.pool[k, place : place + t.numel()].view(t.shape)
+                group[name] = inside.copy_(t)
+                place += t.numel()
+        return state
 
     def judge(self, trunk: Trunk, run: Rewound, case: Case, history: Trace, state, branch: Trace,
               clean: Trace | None) -> None:  # fmt: skip

@@ -12,7 +12,7 @@ from x1lib.postmortem.rewound import Changes, PostmortemError, Rewound
 
 HOLD, AFTER = 20, 20  # steps from the spike that a recovery holds for, and that follow it
 FAR = 64  # batches ahead that no replay comes near
-MUP_BASE = 64  # width that the rate of hidden matrices is scaled down to
+MUP_BASE = 64  # width at which the rate is taken to be right, or half the width if that is less
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def _beta2_lower(run: Rewound, at: Incident) -> None:
 
 
 def _mup(run: Rewound, at: Incident) -> None:
-    factor = min(1.0, MUP_BASE / run.shape.d_model) if not run.config.base_width else 0.5
-    run.changes = Changes(hidden_lr_factor=factor)
+    width = run.shape.d_model
+    run.changes = Changes(hidden_lr_factor=min(MUP_BASE, width // 2) / width)
 
 
 def _earlier(run: Rewound, at: Incident) -> None:

@@ -30,9 +30,9 @@ class Outcome:
 
     peak: the most that the probe rose above its level before the spike, and end: where it is above
     that level at the last step [nats]. heldout: loss of held-out text there [nats / token].
-    peak_loss: of a batch, above its level before. tokens_lost: trained again or read for nothing, and those
-    until the probe is back; None where it does not come back. usd_lost: their price. series: loss
-    and probe by step.
+    peak_loss: of a batch, above its level before. tokens_lost: trained again or read for nothing,
+    and those until the probe is back; None where it does not come back. usd_lost: their price.
+    series: loss and probe by step.
     """
 
     name: str
@@ -111,6 +111,19 @@ class Theatre:
         ones = np.ones(run.shards.vocab_size, np.int64)  # bytes are not asked for here
         found = train.evaluate(run.model, tokens, ones, HELDOUT_TOKENS)
         return found["loss"]
+
+    def other_data_rise(self, n_steps: int) -> float:
+        """How high the probe rises [nats] where the weights before the spike meet other batches.
+
+        From the checkpoint to the onset as it was, then n_steps on batches that come much later.
+        """
+        run, at = self.run.again(), self.at
+        while run.step < at.onset - 1:
+            run.take_step()
+        level = probe_loss(run.model, run.probe_rows)
+        run.sample = at.last_sample + FAR * run.plan.batch_size
+        found = run.run(n_steps, probe=True)
+        return max(one.get("probe", float("inf")) for one in found) - level
 
     def placebos(self, number: int = PLACEBOS) -> list[Outcome]:
         """Replays that leave out as many batches, where there is no spike."""

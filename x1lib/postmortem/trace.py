@@ -75,7 +75,10 @@ def watch(run: Rewound, n_steps: int, corpus: Corpus, *, keep_rows: bool = True)
         for name in SERIES:
             found.series[name].append(values[name])
         if keep_rows:
-            found.rows.append(rows)
+            if not found.rows:  # one block for all: many small ones would break up the heap
+                block = np.empty((n_steps, *rows.shape), rows.dtype)
+            block[len(found.rows)] = rows
+            found.rows.append(block[len(found.rows)])
     if found.rows:
         found.orderless_gain = corpus.orderless_gain(np.concatenate(found.rows[:8]))
     return found

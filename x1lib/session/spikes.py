@@ -18,7 +18,7 @@ from x1lib.stability import detector
 # a step and with no harm: it is noted, and must rise by 60%, but only the loss makes a spike.
 RULES = {"loss": {"k": 7.0}, "grad_norm": {"k": 12.0, "floor": 0.05}}
 ONE_SPIKE = 32  # steps from the last value flagged within which the next belongs to the same spike
-BEFORE = 10  # steps between a kept checkpoint and the spike: causes may be older than the alarm
+BEFORE = 32  # steps from the checkpoint that is kept to the spike: enough to know what was normal
 AFTER = 20  # steps after a flagged value in which the probe is read at each
 MOST_PINS = 4  # checkpoints kept for spikes
 MOST_ACTIONS = {"skip": 16, "rollback": 3}  # steps left out, and times taken back
@@ -115,7 +115,10 @@ class Spikes:
         run.log(f"step {run.step:,} | spike: {signals}; {kept}")
 
     def _pin(self) -> int | None:
-        """Keep the newest checkpoint that is well before this step, or at least before it."""
+        """Keep the newest checkpoint that is well before this step, and the one before that.
+
+        Replays begin at the first; the second is an older state to meet the same batches.
+        """
         folder = self.run.out / "state"
         before = [step for step in checkpoint.list_steps(folder) if step < self.run.step]
         if not before:
@@ -124,7 +127,8 @@ class Spikes:
         try:
             kept = [why for why in checkpoint.pins(folder).values() if "before a spike" in why]
             if len(kept) < MOST_PINS:
-                checkpoint.pin(folder, step, "before a spike", log=self.run.log)
+                for one in before[max(0, before.index(step) - 1) : before.index(step) + 1]:
+                    checkpoint.pin(folder, one, "before a spike", log=self.run.log)
                 return step
         except checkpoint.CheckpointError as error:
             self.run.log(f"warning: {error}")

@@ -1,0 +1,211 @@
+"""From a run folder to everything a post-mortem says: find, rewind, watch, take apart, replay."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from x1lib import checkpoint, tracking
+from x1lib.data import load_tokenizer
+from x1lib.postmortem.classifier import Features, Verdict, classify, features
+from x1lib.postmortem.corpus import Corpus
+from x1lib.postmortem.cures import CURES, HOLD, Incident
+from x1lib.postmortem.evidence import Detail, examine
+from x1lib.postmortem.replay import Outcome, Theatre, noise_floor
+from x1lib.postmortem.rewound import PostmortemError, Rewound
+from x1lib.postmortem.trace import Trace, batch_excess, find_onset, watch
+from x1lib.session.spikes import BEFORE
+from x1lib.stability import detect
+from x1lib.tracking.manifest import MANIFEST
+
+SECONDS_PER_HOUR = 3600.0
+USUAL = 8  # batches before the spike that say what a batch costs the weights before it
+OTHER_STEPS = 12  # of training on other data, after which the probe is read
+
+
+@dataclass
+class Analysis:
+    """All that is known of one spike; `report.write` makes the page of it.
+
+    spike_step: as found in the record. is_exact: whether the replay repeated the record to the bit,
+    and n_compared over how many steps. usd_per_token: None where no price was given.
+    """
+
+    folder: Path
+    manifest: dict
+    spike_step: int
+    spike_time: float | None
+    incident: Incident
+    trace: Trace
+    verdict: Verdict
+    detail: Detail
+    is_exact: bool
+    n_compared: int
+    record: dict[str, list[float]]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    noise: dict[str, float] = field(default_factory=dict)
+    two_by_two: dict[str, dict[str, float]] = field(default_factory=dict)
+    not_tried: dict[str, str] = field(default_factory=dict)
+    usd_per_token: float | None = None
+    tokens_a_step: int = 0
+
+    @property
+    def features(self) -> Features:
+        return self.verdict.features
+
+    def to_json(self) -> dict:
+        return {
+            "run": self.folder.name, "run_id": self.manifest.get("run_id"),
+            "spike_step": self.spike_step, "time": self.spike_time,
+            "incident": asdict(self.incident), "verdict": self.verdict.to_json(),
+            "is_exact": self.is_exact, "n_compared": self.n_compared,
+            "outcomes": {k: v.to_json() for k, v in self.outcomes.items()}, "noise": self.noise,
+            "two_by_two": self.two_by_two, "not_tried": self.not_tried,
+            "usd_per_token": self.usd_per_token, "tokens_a_step": self.tokens_a_step,
+        }  # fmt: skip
+
+
+def find_run(name: str | Path, root: Path | str = ".") -> Path:
+    """The run folder of that path, or under `root` the one whose mlflow or own run id it is.
+
+    Raises PostmortemError where there is none.
+    """
+    folder = Path(name)
+    if (folder / tracking.metrics.METRICS).exists():
+        return folder
+    for path in sorted(Path(root).rglob("mlflow.json")) + sorted(Path(root).rglob(MANIFEST)):
+        try:
+            found = json.loads(path.read_text()).get("run_id")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if found == str(name):
+            return path.parent
+    raise PostmortemError(
+        f"{name} is no run folder, and no run under {Path(root).absolute()} has that id; give the"
+        " folder that holds metrics.jsonl"
+    )
+
+
+def find_spike(folder: Path) -> int:
+    """The step of the run's worst spike: the one its own watch scored highest, else by its losses.
+
+    Raises PostmortemError where nothing left its level.
+    """
+    lines = tracking.read_lines(Path(folder) / tracking.metrics.METRICS)
+    watched = [line for line in lines if line.get("event") == "spike"]
+    if watched:
+        return max(watched, key=lambda line: line["scores"].get("loss", 0.0))["step"]
+    steps = [line for line in tracking.read_metrics(folder, "step") if line["loss"] is not None]
+    loss = np.array([line["loss"] for line in steps])
+    found = detect(loss)
+    if not len(found):
+        raise PostmortemError(
+            f"no loss of {folder} left its level by the robust rule; give --step to look at one"
+        )
+    level = np.array([np.median(loss[max(0, i - 15) : i]) for i in found])
+    return steps[found[np.argmax(loss[found] - level)]]["step"]
+
+
+def start_before(folder: Path, step: int) -> int:
+    """The checkpoint to rewind to: the newest that leaves room to see what was normal."""
+    there = [s for s in checkpoint.list_steps(Path(folder) / "state") if s < step]
+    if not there:
+        raise PostmortemError(f"{folder} holds no checkpoint before step {step}; nothing to rewind")
+    return max([s for s in there if s <= step - BEFORE] or there[-1:])
+
+
+def analyse(
+    folder, step: int | None = None, *, cures=tuple(CURES), shards=None, log=print
+) -> Analysis:
+    """Rewind a run to before its spike, find the cause, try recoveries; writes nothing.
+
+    step: of the spike, found in the record where it is None. cures: names of CURES to try, none for
+    the cause alone. Raises PostmortemError, CheckpointError or DataError.
+    """
+    folder = Path(folder)
+    spike = find_spike(folder) if step is None else step
+    record = {line["step"]: line for line in tracking.read_lines(folder / "metrics.jsonl")
+              if line["kind"] == "step"}  # fmt: skip
+    start = start_before(folder, spike)
+    log(f"spike at step {spike:,}; rewound to the checkpoint of step {start:,}")
+    run = Rewound.of_run(folder, start, log=log)
+    corpus = Corpus(run.shards)
+    trace = watch(run, spike + HOLD - start, corpus)
+    onset = find_onset(trace)
+    noted = len(trace) - 1 if spike not in trace.series["step"] else trace.place(spike)
+    onset = noted if onset is None else min(onset, noted)
+    onset_step = int(trace.series["step"][onset])
+    at = Incident.of(run.again(), onset_step, _length(trace, onset))
+    tokens_a_step = run.plan.batch_size * run.config.window
+    manifest = tracking.Manifest(folder).values
+    price = _usd_per_token(manifest, record)
+    theatre = Theatre(run, at, usd_per_token=price)
+    excess = _excess(run, trace, onset)
+    other = theatre.other_data_rise(OTHER_STEPS)
+    found = features(trace, onset=onset, excess=excess, other_data_rise=other)
+    verdict = classify(found)
+    log(f"{verdict.cause} ({verdict.confidence}): {'; '.join(verdict.evidence_for)}")
+    tokenizer = load_tokenizer(run.shards.tokenizer)
+    run.again().run(onset_step - 1 - start)
+    detail = examine(run, run.snapshot(), corpus, tokenizer)
+    compared = [(s, i) for i, s in enumerate(trace.series["step"]) if s in record]
+    is_exact = all(
+        record[s]["loss"] == trace.series["loss"][i]
+        and record[s]["grad_norm"] == trace.series["grad_norm"][i]
+        for s, i in compared
+    )
+    if not is_exact:
+        log("warning: the replay is not equal to the record to the bit; see the report's limits")
+    done = Analysis(
+        folder, manifest, spike, record.get(spike, {}).get("time"), at, trace, verdict, detail,
+        is_exact, len(compared),
+        {name: [record[s].get(name) for s in sorted(record)]
+         for name in ("step", "loss", "grad_norm")},
+        usd_per_token=price, tokens_a_step=tokens_a_step,
+    )  # fmt: skip
+    if cures:
+        _replays(done, theatre, cures, log)
+    return done
+
+
+def _length(trace: Trace, onset: int) -> int:
+    """Batches of the spike: those that are harder than all before, from the onset on."""
+    before = trace["loss"][:onset]
+    level = float(np.median(before[-USUAL:])) if len(before) else 0.0
+    limit = level + max(0.1, 0.5 * (trace["loss"][onset] - level))
+    n = 1
+    while onset + n < len(trace) and trace["loss"][onset + n] > limit and n < 8:
+        n += 1
+    return n
+
+
+def _excess(run: Rewound, trace: Trace, onset: int) -> float:
+    first = max(0, onset - 2)
+    usual = trace.rows[max(0, first - USUAL) : first] or trace.rows[:1]
+    return batch_excess(run, run._start, trace.rows[first : onset + 1], usual)
+
+
+def _usd_per_token(manifest: dict, record: dict) -> float | None:
+    price = (manifest.get("config") or {}).get("usd_per_hour")
+    rates = [line["tokens_per_sec"] for line in record.values() if line.get("tokens_per_sec")]
+    if not price or not rates:
+        return None
+    return price / SECONDS_PER_HOUR / float(np.median(rates))
+
+
+def _replays(done: Analysis, theatre: Theatre, cures, log) -> None:
+    for name in cures:
+        try:
+            one = done.outcomes[name] = theatre.play(name)
+        except PostmortemError as error:
+            done.not_tried[name] = str(error)
+            continue
+        log(f"{name}: probe at most {one.peak:+.3f}, at the end {one.end:+.3f} nats")
+    placebos = theatre.placebos()
+    control = done.outcomes.get("untouched") or theatre.play("untouched")
+    done.outcomes |= {one.name: one for one in placebos}
+    done.noise = noise_floor(control, placebos)
+    done.two_by_two = theatre.two_by_two()
