@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import lzma
 import zlib
@@ -55,6 +56,35 @@ def list_files(where: str | Path) -> tuple[Path, ...]:
     return (path,)
 
 
+class _ZstdFile(io.RawIOBase):
+    """zstandard's frames as a file; the library's own reader takes a cut file for a whole one."""
+
+    def __init__(self, raw, zstandard):
+        self._raw, self._library = raw, zstandard.ZstdDecompressor()
+        self._frame = self._library.decompressobj()
+        self._packed = self._plain = b""
+        self._inside = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while not self._plain:
+            self._packed = self._packed or self._raw.read(2**17)
+            if not self._packed:
+                if self._inside:
+                    raise EOFError("the file ends inside a frame")
+                return 0
+            if self._frame.eof:
+                self._frame = self._library.decompressobj()
+            self._plain = self._frame.decompress(self._packed)
+            self._inside = not self._frame.eof
+            self._packed = self._frame.unused_data if self._frame.eof else b""
+        n = min(len(buffer), len(self._plain))
+        buffer[:n], self._plain = self._plain[:n], self._plain[n:]
+        return n
+
+
 @contextmanager
 def _unpacked(path: Path):
     """The bytes of a file as a file object, unpacked."""
@@ -65,10 +95,7 @@ def _unpacked(path: Path):
                 import zstandard
             except ImportError as error:
                 raise missing_library("zstandard", f"to read {path.name}") from error
-            import io
-
-            reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-            yield io.BufferedReader(reader, 2**20)
+            yield io.BufferedReader(_ZstdFile(raw, zstandard), 2**20)
         else:
             opener = {".gz": gzip.open, ".xz": lzma.open}.get(packing)
             yield opener(raw) if opener else raw

@@ -42,7 +42,7 @@ class HubStream:
     split: str = "train"
     column: tuple[str, ...] = ()
     value: str | None = None
-    data_files: Any = None
+    data_files: str | list[str] | None = None
     revision: str | None = None
     log: Callable[[str], None] | None = print
     back_off_seconds: tuple[float, ...] = BACK_OFF_SECONDS
@@ -152,10 +152,17 @@ class HubStream:
                 revision=None if self.data_files else self._revision(),
                 streaming=True,
             )
-        except (ValueError, datasets.exceptions.DatasetNotFoundError) as error:
+        except (ValueError, FileNotFoundError, datasets.exceptions.DatasetNotFoundError) as error:
             if network.is_network_error(error):
                 raise
+            why = str(error).splitlines()[0][:200]
+            if not network.is_reachable(self._address()):
+                raise ConnectionError(why) from error  # the library says "not found" to this too
             raise SourceError(
-                f"{self.name} cannot be opened ({str(error).splitlines()[0][:200]}); check name,"
-                " configuration and split"
+                f"{self.name} cannot be opened ({why}); check name, configuration and split"
             ) from error
+
+    def _address(self) -> str:
+        """An address of the server that the documents come from."""
+        files = self.data_files or network.endpoint()
+        return files if isinstance(files, str) else files[0]
