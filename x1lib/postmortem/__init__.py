@@ -5,6 +5,7 @@ from x1lib.postmortem.classifier import CAUSES, Features, Verdict, classify, fea
 from x1lib.postmortem.corpus import Corpus
 from x1lib.postmortem.cures import CURES, Cure, Incident
 from x1lib.postmortem.evidence import Detail, examine
+from x1lib.postmortem.logs import LoggedSpike, read_log
 from x1lib.postmortem.replay import Outcome, Theatre, noise_floor, replay
 from x1lib.postmortem.report import write
 from x1lib.postmortem.rewound import Changes, PostmortemError, Rewound
@@ -20,6 +21,7 @@ __all__ = [
     "Detail",
     "Features",
     "Incident",
+    "LoggedSpike",
     "Outcome",
     "PostmortemError",
     "Rewound",
@@ -35,6 +37,7 @@ __all__ = [
     "find_run",
     "find_spike",
     "noise_floor",
+    "read_log",
     "replay",
     "watch",
     "write",
