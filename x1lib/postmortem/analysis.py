@@ -23,6 +23,7 @@ from x1lib.tracking.manifest import MANIFEST
 
 SECONDS_PER_HOUR = 3600.0
 USUAL = 8  # batches before the spike that say what a batch costs the weights before it
+EARLIER = 10  # steps by which the probe may have left its level before the loss was flagged
 OTHER_STEPS = 12  # of training on other data, after which the probe is read
 
 
@@ -134,8 +135,8 @@ def analyse(
     run = Rewound.of_run(folder, start, log=log)
     corpus = Corpus(run.shards)
     trace = watch(run, spike + HOLD - start, corpus)
-    onset = find_onset(trace)
     noted = len(trace) - 1 if spike not in trace.series["step"] else trace.place(spike)
+    onset = find_onset(trace, max(0, noted - EARLIER))
     onset = noted if onset is None else min(onset, noted)
     onset_step = int(trace.series["step"][onset])
     at = Incident.of(run.again(), onset_step, _length(trace, onset))

@@ -72,7 +72,7 @@ def features(
         onset = len(trace) - 1
     if onset is None:
         return Features(None)
-    until = max(LEAST, onset - BEFORE)
+    until = max(1, min(onset, max(LEAST, onset - BEFORE)))
     normal, near = slice(0, until), slice(max(0, onset - BEFORE), onset + 1)
     batch = slice(max(0, onset - BATCHES), onset + 1)
 

@@ -7,6 +7,7 @@ is the noise that a recovery must beat.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -60,23 +61,30 @@ class Theatre:
         self.run, self.at, self.usd_per_token = run, at, usd_per_token
         self.tokens_a_step = run.plan.batch_size * run.config.window
 
+    @functools.cached_property
+    def levels(self) -> tuple[float, float]:
+        """Probe and batch loss before the spike, as they were: all replays are held against them."""
+        run, at = self.run.again(), self.at
+        probe = probe_loss(run.model, run.probe_rows)
+        found = run.run(at.onset - 1 - at.start, probe=True)
+        if not found:
+            return probe, run.take_step()["loss"]
+        probe = float(np.median([one["probe"] for one in found[-BACK:]]))
+        return probe, float(np.median([one["loss"] for one in found]))
+
     def play(self, name: str, apply=None) -> Outcome:
         """One replay to the horizon; raises PostmortemError where it cannot be made."""
-        run, at = self.run.again(), self.at
-        cure = CURES.get(name)
+        (level, usual), at, cure = self.levels, self.at, CURES.get(name)
+        run = self.run.again()
         if cure is None and apply is None:
             raise PostmortemError(f"unknown recovery {name!r}; give one of {', '.join(CURES)}")
         (apply or cure.apply)(run, at)
-        n_steps = at.horizon - at.start
-        before = probe_loss(run.model, run.probe_rows)
-        found = run.run(n_steps, probe=True)
+        found = run.run(at.horizon - at.start, probe=True)
         failed = next((one["failed"] for one in found if "failed" in one), None)
         steps = [one for one in found if "failed" not in one]
         losses = np.array([one["loss"] for one in steps])
         probes = np.array([one["probe"] for one in steps])
         lead_in = at.onset - 1 - at.start
-        level = float(np.median(probes[max(0, lead_in - BACK) : lead_in])) if lead_in else before
-        usual = float(np.median(losses[:lead_in])) if lead_in else float(losses[0])
         after = probes[lead_in:] - level
         peak = float(after.max()) if len(after) else float("inf")
         end = float(np.median(after[-BACK:])) if len(after) and not failed else float("inf")
