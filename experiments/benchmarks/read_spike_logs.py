@@ -55,27 +55,24 @@ def main() -> None:
     for name, values in curves.items():
         counts = " | ".join(str(len(detect(values, rule))) for rule in RULES)
         lines.append(f"| {name} | {len(values):,} | {counts} | {spike_score(values):.3%} |")
-    lines += [
-        "",
-        "Spikes of the loss by the OLMo 2 rule, and what the log says of their cause:",
-        "",
-    ]
-    for name, spikes in (
-        ("llm.c GPT-2 124M", read_log(loss, norm, lr, rule="olmo2")),
-        ("modded-nanogpt 1.5B", read_log(rank0, rule="olmo2")),
+    lines += ["", "Loss spikes by the OLMo 2 rule, and what the log says of their cause:", ""]
+    for name, has_norm, spikes in (
+        ("llm.c GPT-2 124M", True, read_log(loss, norm, lr, rule="olmo2")),
+        ("modded-nanogpt 1.5B", False, read_log(rank0, rule="olmo2")),
     ):
         causes = ", ".join(f"{n} {cause}" for cause, n in Counter(s.cause for s in spikes).items())
-        lasted = ", ".join(
-            f"{n} lasted {d}" for d, n in sorted(Counter(s.duration for s in spikes).items())
-        )
-        leads = Counter("none" if s.lead is None else s.lead for s in spikes)
+        lasted = sorted(Counter(s.duration for s in spikes).items())
+        lasted = ", ".join(f"{n} back after {d} value{'s' * (d > 1)}" for d, n in lasted)
+        with_norm = sum(s.lead is not None for s in spikes)
+        said = f"{with_norm} with a raised gradient norm" if has_norm else "its norm is not logged"
         places = ", ".join(f"{s.place:,}" for s in spikes[:6]) + (" ..." if len(spikes) > 6 else "")
-        lines.append(f"- {name}: {len(spikes)} (at {places}); {causes}; {lasted} value(s);"
-                     f" lead of the gradient norm: {dict(leads)}")  # fmt: skip
+        lines.append(f"- {name}: {len(spikes)} (at {places}); cause: {causes}; {lasted}; {said}")
     flagged, loss_flagged = detect(norm, "olmo2"), set(detect(loss, "olmo2").tolist())
     together = sum(any(abs(i - j) <= 5 for j in loss_flagged) for i in flagged.tolist())
-    lines.append(f"- llm.c: of {len(flagged)} flagged gradient norms, {together} are within 5 steps of a"
-                 " flagged loss: its gradient spikes are not its loss spikes")  # fmt: skip
+    lines.append(
+        f"- llm.c: of {len(flagged)} flagged gradient norms, {together} are within 5 steps of a"
+        " flagged loss: its gradient spikes are not its loss spikes"
+    )
     with (arguments.logs / BLOOM).open() as file:
         rows = [r for r in csv.DictReader(file)
                 if BLOOM_RUN in r["file"] and int(r["iteration"]) in BLOOM_STEPS]  # fmt: skip
@@ -88,7 +85,7 @@ def main() -> None:
         "A log holds no batch and no state, so of four causes only a learning rate that is logged"
         " wrong can be named, and none of these is. A loss that is back after one value with a calm"
         " gradient is what one hard batch looks like; a gradient norm that leaves first is what a"
-        " stale second moment looks like. Neither is proof: that takes the checkpoint and the batch.",
+        " stale second moment looks like. Neither is proof; that takes checkpoint and batch.",
     ]
     arguments.out.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

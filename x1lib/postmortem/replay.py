@@ -63,7 +63,7 @@ class Theatre:
 
     @functools.cached_property
     def levels(self) -> tuple[float, float]:
-        """Probe and batch loss before the spike, as they were: all replays are held against them."""
+        """Probe and batch loss before the spike, which all replays are held against."""
         run, at = self.run.again(), self.at
         probe = probe_loss(run.model, run.probe_rows)
         found = run.run(at.onset - 1 - at.start, probe=True)
