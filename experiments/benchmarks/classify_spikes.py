@@ -39,7 +39,7 @@ from x1lib.postmortem.trace import Trace, batch_excess, watch
 from x1lib.session import opening
 from x1lib.train import Config
 
-RULES = ("x1lib/postmortem", "x1lib/stability", "x1lib/session", "x1lib/train.py")
+RULES = ("x1lib/postmortem", "x1lib/stability")
 SEQ_LEN, WINDOW, HISTORY, UNWATCHED = 64, 24, 72, 200  # tokens; steps
 FAULT_AT, AFTER, QUIET = 2, 16, 20  # steps into a branch; steps after the fault's; of adam-beta2
 FOREVER = 10**6
@@ -224,7 +224,17 @@ class Bench:
         history, clean = trace.part(begin - HISTORY, begin), trace.part(begin, begin + n_steps)
         self.judge(trunk, run, case, history, state, branch, clean)
 
-    def everything(self) -> None:
+    def write(self, path: Path) -> None:
+        """The rows as CSV."""
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.rows[0].keys())
+            writer.writeheader()
+            for row in self.rows:
+                short = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
+                writer.writerow(short)
+
+    def everything(self, partly: Path) -> None:
+        """Every run of the set; what is there so far is written to `partly` after each trunk."""
         todo = cases(self.name)
         draw = np.random.RandomState(3)
         draw.shuffle(todo)
@@ -235,6 +245,7 @@ class Bench:
             self.clean_windows(trunk, run, trace, states[:-2])
             for case in todo[k :: len(trunks)]:
                 self.branch(trunk, run, trace, states, case, draw.randint(0, n_windows - 2))
+            self.write(partly)
             self.log(f"{trunk}: {len(self.rows)} runs, {self.steps:,} steps,"
                      f" {time.process_time():.0f} s of CPU")  # fmt: skip
         if self.name == "sealed":
@@ -381,15 +392,10 @@ def main() -> None:
         if arguments.set == "sealed" and not is_committed:
             parser.error("the rules are not committed: commit them, then open the sealed set")
         bench = Bench(arguments.set, arguments.out)
-        bench.everything()
+        bench.everything(path.with_suffix(".part"))
+        path.with_suffix(".part").unlink()
         rows = bench.rows
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            short = [
-                {k: round(v, 5) if isinstance(v, float) else v for k, v in r.items()} for r in rows
-            ]
-            writer.writerows(short)
+        bench.write(path)
         versions = tracking.versions()
         cost = {
             "runs": len(rows), "steps": bench.steps,

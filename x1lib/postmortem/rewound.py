@@ -231,13 +231,13 @@ class Rewound:
             self.config, self.shards, self.skip = was
 
     def _before_step(self) -> None:
-        now = self.now
+        now, fault = self.now, self.injector.injection
+        # Set at every step: an earlier replay may have left another one.
+        beta2 = now.beta2 or (fault and fault.beta2(self.step + 1)) or self.config.beta2
         for group in self.optimizer.param_groups:
             hidden = group["decay_scale"] > 0
             group["lr"] *= now.lr_factor * (now.hidden_lr_factor if hidden else 1.0)
-            if self.injector.injection is None or now.beta2 is not None:
-                beta2 = self.config.beta2 if now.beta2 is None else now.beta2
-                group["betas"] = (group["betas"][0], beta2)
+            group["betas"] = (self.config.beta1, beta2)
         if now.update_clip:
             self._clip_updates()
 
