@@ -32,6 +32,7 @@ class HubStream:
 
     `data_files` with `repository` "json" or "parquet" reads addresses instead of a repository. With
     `column` and `value` only rows are kept whose column (a path into nested ones) holds the value.
+    `part` is (s, n): the s-th of n parts, by whole files or else every n-th row.
     A cursor is {"state": the library's own, "documents": so many done}. `events` records each lost
     connection and each new try.
     """
@@ -81,10 +82,10 @@ class HubStream:
         tries = 0
         while True:
             try:
-                rows = self._opened()
+                rows, (s, n) = self._own_rows(self._opened())
                 if cursor:
                     rows.load_state_dict(cursor["state"])
-                records = self._records(rows, cursor["documents"] if cursor else 0)
+                records = self._records(rows, cursor["documents"] if cursor else 0, s, n)
                 # the library's state is that behind the row last taken, so it is asked at a cut
 
                 def place(done: int, rows=rows) -> dict:
@@ -118,8 +119,14 @@ class HubStream:
             )
         time.sleep(seconds)
 
-    def _records(self, rows, done: int) -> Iterator[tuple[Document | str, int]]:
+    def _own_rows(self, rows):
+        """The rows of this part, by whole files where there are enough, and what is left to do."""
         s, n = self.part
+        if n > 1 and rows.num_shards >= n:
+            return rows.shard(num_shards=n, index=s), (0, 1)
+        return rows, (s, n)
+
+    def _records(self, rows, done: int, s: int, n: int) -> Iterator[tuple[Document | str, int]]:
         for number, row in enumerate(rows, done + 1):
             if (number - 1) % n == s:
                 yield self._document(row, number), number
