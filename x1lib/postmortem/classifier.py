@@ -23,10 +23,10 @@ LR_RATIO = 2.5  # times the median before
 UPDATE_RATIO = 2.5  # likewise
 GV = 3.5  # clipped gradient norm over the root of the second moment: 1 where they agree
 EXCESS = 0.3  # nats by which a batch is harder than those before it, at the same weights
-RARE = 0.05  # share of the batch's tokens that are of the rarest 1%
+RARE = 0.08  # share of the batch's tokens that are of the rarest 1%
 RARE_PER_DISORDER = 0.35  # a batch drawn from rare tokens loses its order too
 DISORDER = 0.25  # share of the way from text to shuffled text, of the whole batch
-ROW_DISORDER = 0.9  # likewise, of its worst sample beside the worst samples before
+ROW_DISORDER = 0.5  # likewise, of its worst sample beside the worst samples before
 REPETITION = 0.4  # share of a sample's tokens that equal the one before them
 SURE = 1.5  # times its threshold: a figure that leaves no doubt
 

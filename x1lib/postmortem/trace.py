@@ -19,8 +19,9 @@ SERIES = (
     "step", "loss", "grad_norm", "lr", "update_rms", "gv", "probe",
     "rare", "gain", "row_gain", "repetition",
 )  # fmt: skip
-# The probe is one batch, so it moves smoothly: a rise of half a percent in a step is much.
-PROBE_RULE = {"k": 7.0, "floor": 0.002}
+# Lower than the trainer's threshold: here somebody looks. The probe is one batch and moves smoothly,
+# so its own noise says little; it must rise by 2.8% of its level, which no calm run's did.
+LOSS_RULE, PROBE_RULE = {"k": 5.0}, {"k": 7.0, "floor": 0.004}
 
 
 @dataclass
@@ -86,7 +87,7 @@ def watch(run: Rewound, n_steps: int, corpus: Corpus, *, keep_rows: bool = True)
 
 def find_onset(trace: Trace, first: int = 0) -> int | None:
     """The place where a spike begins: the first value from `first` on that loss or probe flags."""
-    alarms = np.union1d(detect(trace["loss"]), detect(trace["probe"], **PROBE_RULE))
+    alarms = np.union1d(detect(trace["loss"], **LOSS_RULE), detect(trace["probe"], **PROBE_RULE))
     alarms = alarms[alarms >= first]
     return int(alarms[0]) if len(alarms) else None
 
