@@ -309,6 +309,8 @@ if points:
     display(sweeps.runs(*seen.values(), fit.law, tuple(unseen.values())))
 
 # %% [markdown]
+# Look at the points and not at the curves. From the fewest tokens to the most, the gap between the sizes doubles; the law is a sum, and keeps it fixed. That is the residual. After a token or so a parameter, a larger model has had no time to be better.
+#
 # And the other two approaches? They want what a small sweep lacks.
 
 # %%
@@ -322,8 +324,6 @@ for name, approach in (("envelope", envelope), ("IsoFLOP", isoflop)):
         print(f"{name}: {error}")
 
 # %% [markdown]
-# Look at the points and not at the curves. From the fewest tokens to the most, the gap between the sizes doubles; the law is a sum, and keeps it fixed. That is the residual. After a token or so a parameter, a larger model has had no time to be better.
-#
 # **Takeaway.** Noise first, then the residual, then the size held out. Where a law leaves several times the noise, the formula is wrong there, and not the runs. And a billion parameters, six hundred times more than our largest, take an interval.
 #
 # 🇪🇸 Primero el ruido, después el residuo y al final el tamaño que la ley no había visto. Aquí el residuo es varias veces el ruido, así que falla la fórmula y no las medidas: con tan pocos tokens, el modelo mayor aún no ha tenido tiempo de sacar ventaja. Y para hablar de mil millones de parámetros, seiscientas veces más, hace falta un intervalo.
