@@ -97,7 +97,8 @@ echo "$@" >> "$RECORD"; grep '^#SBATCH' "$script" >> "$RECORD"
 array=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
 for i in $(seq 0 "${array:-0}"); do
   SLURM_ARRAY_TASK_ID=$i SLURM_ARRAY_JOB_ID=7 SLURM_JOB_ID=7 SLURM_CPUS_PER_TASK=1 \\
-    SLURM_MEM_PER_CPU=1000 SLURM_NODELIST=here SLURM_GPUS_ON_NODE=0 sh "$script" >> "$RECORD.out" 2>&1 || exit 1
+    SLURM_MEM_PER_CPU=1000 SLURM_NODELIST=here SLURM_GPUS_ON_NODE=0 \\
+    sh "$script" >> "$RECORD.out" 2>&1 || exit 1
 done
 echo "Submitted batch job 7"
 """

@@ -18,6 +18,7 @@ import math
 import os
 import subprocess
 import sysconfig
+import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
@@ -122,15 +123,15 @@ def cases(name: str) -> list[Case]:
 class Bench:
     """Text, corpus and the rows of the table."""
 
-    def __init__(self, name: str, out: Path, log=print):
-        self.name, self.out, self.log = name, out, log
+    def __init__(self, name: str, log=print):
+        self.name, self.log = name, log
         torch.set_num_threads(1)
         folder = data.prepare("embedded", "bpe4096", log=lambda line: None)
         self.shards = data.Shards(folder)
         self.corpus = Corpus(self.shards)
         self.texts = {"wikipedia": EMBEDDED_FILES[1]}
         if name == "sealed":
-            self.texts["code"] = out / "code.txt"
+            self.texts["code"] = Path(tempfile.mkdtemp()) / "code.txt"
             stdlib = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
             pages = [path.read_text(errors="ignore") for path in stdlib]
             self.texts["code"].write_text("\n\n".join(pages))
@@ -391,7 +392,7 @@ def main() -> None:
     else:
         if arguments.set == "sealed" and not is_committed:
             parser.error("the rules are not committed: commit them, then open the sealed set")
-        bench = Bench(arguments.set, arguments.out)
+        bench = Bench(arguments.set)
         bench.everything(path.with_suffix(".part"))
         path.with_suffix(".part").unlink()
         rows = bench.rows

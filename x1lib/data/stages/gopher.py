@@ -116,6 +116,19 @@ def duplicate_ngram_characters(words: list[str], n: int) -> int:
     return n_characters
 
 
+def repeated_characters(words: list[str], n: int) -> int:
+    """Characters of all words that lie in an n-gram which occurred before."""
+    seen: set[tuple[str, ...]] = set()
+    n_characters = end = 0
+    for i, ngram in enumerate(zip(*(words[i:] for i in range(n)))):
+        if ngram in seen:
+            n_characters += sum(map(len, words[max(i, end) : i + n]))
+            end = i + n
+        else:
+            seen.add(ngram)
+    return n_characters
+
+
 def repetition_reason(text: str) -> str | None:
     """Why Gopher's repetition rules (Table A1) drop a text, or None."""
     if not text.strip():
@@ -142,12 +155,11 @@ def repetition_reason(text: str) -> str | None:
             continue
         if top_ngram_characters(words, n) / n_characters > limit:
             return f"gopher_top_{n}_gram"
-    shortest = min(MAX_DUPLICATE_NGRAM)
-    ngrams = list(zip(*(words[i:] for i in range(shortest))))
-    # What repeats no 5-gram repeats no longer one, and never more of them: mostly that settles it.
-    n_repeats = len(ngrams) - len(set(ngrams))
+    # A repeat of a longer n-gram lies within repeats of 5-grams, so no rule counts more than these
+    # cover: mostly that settles it.
+    covered = repeated_characters(words, min(MAX_DUPLICATE_NGRAM))
     for n, limit in MAX_DUPLICATE_NGRAM.items():
-        if n_repeats * n * longest / n_characters <= limit:
+        if covered / n_characters <= limit:
             continue
         if duplicate_ngram_characters(words, n) / n_characters > limit:
             return f"gopher_duplicate_{n}_gram"
