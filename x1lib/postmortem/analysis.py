@@ -118,9 +118,7 @@ def start_before(folder: Path, step: int) -> int:
     return max([s for s in there if s <= step - BEFORE] or there[-1:])
 
 
-def analyse(
-    folder, step: int | None = None, *, cures=tuple(CURES), shards=None, log=print
-) -> Analysis:
+def analyse(folder, step: int | None = None, *, cures=tuple(CURES), log=print) -> Analysis:
     """Rewind a run to before its spike, find the cause, try recoveries; writes nothing.
 
     step: of the spike, found in the record where it is None. cures: names of CURES to try, none for
@@ -128,8 +126,10 @@ def analyse(
     """
     folder = Path(folder)
     spike = find_spike(folder) if step is None else step
-    record = {line["step"]: line for line in tracking.read_lines(folder / "metrics.jsonl")
-              if line["kind"] == "step"}  # fmt: skip
+    record: dict[int, dict] = {}
+    for line in tracking.read_lines(folder / tracking.metrics.METRICS):
+        if line["kind"] == "step":
+            record.setdefault(line["step"], line)  # as it was before the run took it back
     start = start_before(folder, spike)
     log(f"spike at step {spike:,}; rewound to the checkpoint of step {start:,}")
     run = Rewound.of_run(folder, start, log=log)
@@ -138,19 +138,16 @@ def analyse(
     noted = len(trace) - 1 if spike not in trace.series["step"] else trace.place(spike)
     onset = find_onset(trace, max(0, noted - EARLIER))
     onset = noted if onset is None else min(onset, noted)
-    onset_step = int(trace.series["step"][onset])
-    at = Incident.of(run.again(), onset_step, _length(trace, onset))
-    tokens_a_step = run.plan.batch_size * run.config.window
     manifest = tracking.Manifest(folder).values
     price = _usd_per_token(manifest, record)
-    theatre = Theatre(run, at, usd_per_token=price)
-    excess = _excess(run, trace, onset)
-    other = theatre.other_data_rise(OTHER_STEPS)
-    found = features(trace, onset=onset, excess=excess, other_data_rise=other)
-    verdict = classify(found)
+    theatre, verdict = _verdict(run, trace, onset, price)
+    if verdict.cause == "unknown" and onset < noted:  # a stir before the spike is not its beginning
+        theatre, verdict = _verdict(run, trace, noted, price)
+    at = theatre.at
+    tokens_a_step = theatre.tokens_a_step
     log(f"{verdict.cause} ({verdict.confidence}): {'; '.join(verdict.evidence_for)}")
     tokenizer = load_tokenizer(run.shards.tokenizer)
-    run.again().run(onset_step - 1 - start)
+    run.again().run(at.onset - 1 - start)
     detail = examine(run, run.snapshot(), corpus, tokenizer)
     compared = [(s, i) for i, s in enumerate(trace.series["step"]) if s in record]
     is_exact = all(
@@ -170,6 +167,16 @@ def analyse(
     if cures:
         _replays(done, theatre, cures, log)
     return done
+
+
+def _verdict(run: Rewound, trace: Trace, onset: int, price) -> tuple[Theatre, Verdict]:
+    """What the list of decisions says of a spike that begins at a place of the trace."""
+    step = int(trace.series["step"][onset])
+    theatre = Theatre(
+        run, Incident.of(run.again(), step, _length(trace, onset)), usd_per_token=price
+    )
+    excess, other = _excess(run, trace, onset), theatre.other_data_rise(OTHER_STEPS)
+    return theatre, classify(features(trace, onset=onset, excess=excess, other_data_rise=other))
 
 
 def _length(trace: Trace, onset: int) -> int:

@@ -45,11 +45,11 @@ class _Shortening(Injector):
 
     def batch(self, run, tokens, ids):
         rows, scale = super().batch(run, tokens, ids)
-        self.rows, self.ids = rows.numpy(), ids
         length = int(run.now.seq_share * (rows.shape[1] - 1))
         if length < rows.shape[1] - 1:
             starts = range(0, rows.shape[1] - length, length)
             rows = torch.cat([rows[:, i : i + length + 1] for i in starts])
+        self.rows, self.ids = rows.numpy(), ids
         return rows, scale
 
 

@@ -19,8 +19,8 @@ SERIES = (
     "step", "loss", "grad_norm", "lr", "update_rms", "gv", "probe",
     "rare", "gain", "row_gain", "repetition",
 )  # fmt: skip
-# Lower than the trainer's threshold: here somebody looks. The probe is one batch and moves smoothly,
-# so its own noise says little; it must rise by 2.8% of its level, which no calm run's did.
+# The loss's is lower than the trainer's: here somebody looks. The probe is one batch and moves
+# smoothly, so its own noise says little: it must rise by 2.8% of its level.
 LOSS_RULE, PROBE_RULE = {"k": 5.0}, {"k": 7.0, "floor": 0.004}
 
 
