@@ -86,7 +86,7 @@ def _responses() -> Iterator[Response]:
     for name, text in _book_pages():
         yield f"{SITE}/library/{name}", 200, HTML, page_html(name, text).encode()
     tides = pages["tides"]
-    yield f"{SITE}/print/tides", 200, HTML, page_html("Tides (to print)", tides).encode()
+    yield f"{SITE}/print/tides", 200, HTML, page_html("Tides", tides).encode()
     near = tides.replace("two high tides a day", "two high tides every day", 1)
     yield "http://mirror.example.net/tides", 200, HTML, page_html("Tides", near).encode()
     latin = pages["volcano"] + " The word café shows which charset a page is in."

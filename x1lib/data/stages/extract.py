@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,16 @@ class Page:
     html: bytes
 
 
+class _Gzip(gzip.GzipFile):
+    """A packed file whose early end is an OSError: the library takes EOFError for a good end."""
+
+    def read(self, size=-1):
+        try:
+            return super().read(size)
+        except EOFError as error:
+            raise OSError(str(error)) from error
+
+
 def read_warc(path: str | Path) -> Iterator[Page]:
     """The responses in a .warc or .warc.gz file, in file order; other records are passed over.
 
@@ -36,13 +47,13 @@ def read_warc(path: str | Path) -> Iterator[Page]:
     """
     try:
         from warcio.archiveiterator import ArchiveIterator
-        from warcio.exceptions import ArchiveLoadFailed
     except ImportError as error:
         raise missing_library("warcio", "to read WARC files") from error
     path = Path(path)
     n = 0
     try:
-        with path.open("rb") as file:
+        # unpacked by Python, which tells a cut member from a whole one; the library does not
+        with _Gzip(path) if path.suffix == ".gz" else path.open("rb") as file:
             for record in ArchiveIterator(file):
                 n += 1
                 if record.rec_type != "response" or record.http_headers is None:
@@ -51,15 +62,19 @@ def read_warc(path: str | Path) -> Iterator[Page]:
                 content_type = record.http_headers.get_header("Content-Type") or ""
                 media_type, _, rest = content_type.partition(";")
                 charset = rest.partition("charset=")[2].strip().strip('"') or None
+                html = record.content_stream().read(MAX_HTML_BYTES + 1)
+                # the library takes a record that is cut short for one that ends
+                if len(html) <= MAX_HTML_BYTES and getattr(record.raw_stream, "limit", 0):
+                    raise EOFError("the file ends inside a record")
                 yield Page(
                     url=headers.get_header("WARC-Target-URI") or "",
                     date=headers.get_header("WARC-Date") or "",
                     status=int(record.http_headers.get_statuscode() or 0),
                     media_type=media_type.strip().lower(),
                     charset=charset,
-                    html=record.content_stream().read(MAX_HTML_BYTES + 1),
+                    html=html,
                 )
-    except (ArchiveLoadFailed, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged record fails in the library in many ways
         raise SourceError(
             f"{path} breaks off after record {n} ({error}); fetch the file again"
         ) from error
