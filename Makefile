@@ -14,7 +14,7 @@ HOURS ?=
 # A cell that has not come back an hour after the run's own ceiling has lost its kernel's reply.
 CELL_TIMEOUT = $(shell awk 'BEGIN { print int(3600 * ("$(HOURS)" + 1)) }')
 
-.PHONY: help setup lab00 stop test test-long browser-test notebooks lab mlflow lint format clean
+.PHONY: help setup lab00 lab01 stop test test-long browser-test notebooks lab mlflow lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,14 @@ lab00: $(STAMP) ## train a model on real text and leave its notebook in papermil
 	  -k python3 $(if $(HOURS),-p hours $(HOURS)) \
 	  --log-output --no-progress-bar --autosave-cell-every 5 --execution-timeout $(CELL_TIMEOUT)
 	@echo "Executed notebook: papermill_runs/lab00.ipynb   Run: experiments/X1-pretraining/"
+
+lab01: $(STAMP) ## train some thirty small models and fit a scaling law to them, about ten minutes (HOURS=0.5 for longer)
+	@test -f notebooks/lab01.ipynb || { echo "make: notebooks/lab01.ipynb is missing: run 'make notebooks'" >&2; exit 1; }
+	@mkdir -p papermill_runs
+	cd notebooks && ../$(VENV)/bin/papermill lab01.ipynb ../papermill_runs/lab01.ipynb \
+	  -k python3 $(if $(HOURS),-p hours $(HOURS)) \
+	  --log-output --no-progress-bar --autosave-cell-every 5 --execution-timeout $(CELL_TIMEOUT)
+	@echo "Executed notebook: papermill_runs/lab01.ipynb   Points, law: experiments/X1-pretraining/scaling-law/"
 
 stop: $(STAMP) ## save and end the run that lab00 left at work in the background
 	@$(PY) -m x1lib.launch stop

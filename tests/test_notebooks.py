@@ -1,5 +1,7 @@
 """Every notebook holds its source's cells and real outputs; every lab runs and leaves its files."""
 
+import csv
+import hashlib
 import importlib.util
 import json
 import math
@@ -99,6 +101,30 @@ def check_lab00(notebook: nbformat.NotebookNode, folder: Path) -> None:
     assert {"application/vnd.plotly.v1+json", "image/png", "text/markdown"} <= shown
 
 
+def check_lab01(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Every run has a number, the law a file, and what was held out was sealed before it ran."""
+    out = folder / "scaling-law"
+    rows = list(csv.DictReader((out / "points.csv").open()))
+    assert len(rows) == 8 and {row["status"] for row in rows} == {"finished"}
+    losses = {(row["shape"], int(row["tokens"])): float(row["val_loss"]) for row in rows}
+    assert len(losses) == 8 and all(0.5 < loss < 7 for loss in losses.values())
+    fit = json.loads((out / "fit.json").read_text())
+    assert fit["n_points"] == {"finished": 8, "of": 8} and fit["fits"]["total"]["law"]["E"] > 0
+    assert (out / "scaling-law.png").read_bytes().startswith(b"\x89PNG")
+    assert "What this cannot say" in (out / "prediction.md").read_text()
+    for name, said in json.loads((out / "sealed.json").read_text()).items():
+        digest = hashlib.sha256(said["text"].encode()).hexdigest()
+        manifest = json.loads((out / "runs" / name / "manifest.json").read_text())
+        assert digest == said["sha256"] == manifest["config"]["sealed"]
+        assert json.loads(said["text"])["sealed"] <= manifest["created"]
+    assert [one["sound"] for one in fit["heldout"]] == [True, True]
+    (ran,) = [cell for cell in notebook.cells if "sweep.run(" in cell.source]
+    lines = "".join(one.text for one in ran.outputs if one.output_type == "stream").splitlines()
+    assert 4 <= len(lines) <= 70 and any("6 of 6 runs done" in line for line in lines)
+    assert "8 of 8 runs" in notebook.cells[-1].outputs[0].text
+    assert not notebook.metadata.get("widgets"), "an Output widget can hang a headless run"
+
+
 LABS = {
     # Ends by its tokens; the hours leave a slow machine time, and are few enough to stay eager.
     "lab00": Lab(
@@ -110,6 +136,23 @@ LABS = {
             "ladder_minutes": 0.3,
         },
         check_lab00,
+    ),
+    # Four sizes at two token counts: eight runs, each its own process.
+    "lab01": Lab(
+        {
+            "hours": 0.2,
+            "sizes": "2x32:2/1:96,2x64:4/2:192,2x96:6/3:288,2x128:8/4:384",
+            "branches": "4096,8192",
+            "seeds": 1,
+            "replicated": 0,
+            "source": "{folder}/small.jsonl",
+            "seq_len": 64,
+            "batch_tokens": 128,
+            "final_eval_tokens": 2048,
+            "jobs": 1,
+            "out": "{folder}/scaling-law",
+        },
+        check_lab01,
     ),
 }
 

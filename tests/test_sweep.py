@@ -426,9 +426,10 @@ def test_the_words_hold_the_three_bars_and_the_limits(tmp_path):
               for w, best in ((64, 0.00125), (256, 0.0025))
               for lr in (0.000625, 0.00125, 0.0025, 0.005)]  # fmt: skip
     runs.write_text("\n".join(lines) + "\n")
-    found = summary(DESIGN, rows, fits, {}, [], runs)
+    swept = dataclasses.replace(DESIGN, recipe=Recipe(lr=0.00125))
+    found = summary(swept, rows, fits, {}, [], runs)
     bar = found["prediction_1e9"]
-    assert bar["lost_by_width"][64] < 0.005 and bar["lost_by_width"][256] > 0.01
+    assert bar["lost_by_width"][64] < 1e-9 and bar["lost_by_width"][256] > 0.005
     assert bar["learning_rate"][0] < bar["learning_rate"][1]
     assert json.loads(json.dumps(found))  # as fit.json takes it
     text = words_of(DESIGN, rows, found, 4.0)
@@ -439,3 +440,40 @@ def test_the_words_hold_the_three_bars_and_the_limits(tmp_path):
 
 def test_batches():
     assert in_batches(250_000, 512) == 249_856 and in_batches(1, 512) == 5120
+
+
+# The notebook's kernel, the command line
+
+
+def test_a_misspelt_parameter_is_refused():
+    from x1lib.settings import ConfigError
+    from x1lib.sweep import notebook
+
+    known = {"hours": 0.5, "seeds": 2}
+    assert notebook.configure(known, "hours seeds").seeds == 2
+    wrong = known | {"In": ["# Parameters\nseds = 4\n"], "seds": 4}
+    with pytest.raises(ConfigError, match=r"unknown parameter 'seds'; did you mean seeds\?"):
+        notebook.configure(wrong, "hours seeds")
+    injected = known | {"In": ["# Parameters\nlr = 0.25\n"], "lr": 0.25}
+    assert notebook.configure(injected, "hours seeds").lr == 0.25
+
+
+def test_a_guess_after_the_points_is_none(tmp_path):
+    from x1lib.sweep import notebook
+
+    stored(tmp_path / "scaling-law")
+    planned = sweep.plan(priced(tmp_path))
+    assert notebook.in_time(planned, error=0.01) == {"error": 0.01}
+    points.write(planned.folder / "points.csv", rows_of())
+    assert notebook.in_time(planned, error=0.01) == {"error": None}
+
+
+def test_the_command_line_says_what_it_would_do(tmp_path, capsys):
+    from x1lib.sweep.__main__ import main
+
+    stored(tmp_path / "scaling-law")
+    assert main(["plan", f"--out={tmp_path / 'scaling-law'}"]) == 0
+    said = capsys.readouterr().out
+    assert "32 runs" in said and "three sizes, one D" in said and "rank 3 of 5" in said
+    assert main(["plan", "--sizes=2x64,2x128", f"--out={tmp_path / 'other'}"]) != 0
+    assert main([]) == 2

@@ -20,7 +20,7 @@ from x1lib.sweep import (
     fixed_compute,
     fixed_tokens,
 )
-from x1lib.sweep.drawing import COLOURS, figure_of
+from x1lib.sweep.drawing import COLOURS, figure_of, ticks
 from x1lib.sweep.fitting import curves_by_width
 
 RATES = Path("experiments") / "reference" / "lr-batch-sweep" / "runs.csv"
@@ -42,7 +42,8 @@ def rates(path: Path | None = None) -> Picture:
             one.plot(x[y.argmin()], y.min(), "*", color=colour, ms=13, mec="white")
             best.append(f"{x[y.argmin()]:g}")
         said.append(f"{title}: best at {', '.join(best)}")
-        one.set(xscale="log", xlabel="peak learning rate", ylim=(None, 6.1))
+        one.set(xscale="log", xlabel="peak learning rate", ylim=(None, 6.1), xlim=(5e-4, 2.5e-2))
+        one.set_xticks([1e-3, 1e-2], ["0.001", "0.01"])
         one.set_title(title, loc="left", fontsize=10)
         one.legend(frameon=False, fontsize=8)
     axes[0].set_ylabel("held-out loss [nats a token]")
@@ -96,6 +97,7 @@ def residuals(results: Results) -> Picture:
                      label="two standard deviations of a seed")  # fmt: skip
     axes.axhline(0, color="0.6", lw=0.8)
     axes.set(xscale="log", xlabel="training tokens D", ylabel="fitted less measured [%]")
+    ticks(axes, {p.tokens for p in fitted.points})
     axes.legend(frameon=False, fontsize=8, ncols=2)
     _plain(axes)
     return Picture(figure, f"Residuals of the fit: {fitted.rms:.2%} root mean square.", DPI)
@@ -115,6 +117,7 @@ def two_readings(points: Sequence[Point]) -> Picture:
     for axes, title in ((left, "Fixed tokens: more N, more compute"),
                         (right, "Fixed compute: more N, fewer tokens")):  # fmt: skip
         axes.set(xscale="log", xlabel="parameters N (total)")
+        ticks(axes, {p.n_total for p in points})
         axes.set_title(title, loc="left", fontsize=10)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)

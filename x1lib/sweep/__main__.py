@@ -7,6 +7,7 @@ python -m x1lib.sweep fit [--flags]     fit again what is there
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from x1lib import X1Error, settings
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"say what to do: one of {', '.join(VERBS)}; --help says more", file=sys.stderr)
         return 2
     flags = [word for word in argv if word != verb]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: children save and leave
     try:
         chosen = settings.from_command_line(lab.Settings, flags, __doc__, "x1lib.sweep")
         if verb == "fit":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from x1lib.economics.wording import short
 from x1lib.scaling import ScalingError, identifiability
 from x1lib.sweep import fitting
 from x1lib.sweep.design import FIT, Design
@@ -143,11 +144,7 @@ def billions(value: float | None) -> str:
         return "no optimum"
     if value == float("inf"):
         return "without end"
-    if value >= 1e15:
-        return f"{value:.1e}"
-    units = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
-    unit, name = next((pair for pair in units if value >= pair[0]), (1.0, ""))
-    return f"{value / unit:.3g}{name}"
+    return short(value) if value < 1e15 else f"{value:.1e}"
 
 
 def _span(pair) -> str:
@@ -244,6 +241,18 @@ def _limits(design: Design, points: list[Point], found: dict, largest: int) -> l
     known = found["identifiability"]
     if known["saturated_in_n"]:
         lines.append("- Three sizes: they cannot tell which N is right; every count fits.")
+    fitted, floor = found["fits"][DEFAULT_N], found["noise_floor"]["sd_log_loss"]
+    if floor and fitted["rms_log_residual"] > 2 * floor:
+        lines.append(
+            f"- **The law's form does not hold here.** It misses its own points by"
+            f" {fitted['rms_log_residual']:.2%}, and seeds differ by {floor:.2%}: look at where the"
+            " residuals bend. An interval that counts noise does not count that."
+        )
+    if fitted["share_converged"] < 0.9:
+        lines.append(
+            f"- {1 - fitted['share_converged']:.0%} of the refits found no minimum: several laws go"
+            " through these points about as well."
+        )
     low, high = found["prediction_1e9"]["noise"]
     if low <= 0 or high == float("inf"):
         lines.append(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from x1lib.economics.wording import short
 from x1lib.sweep.answers import billions
 from x1lib.sweep.design import HELDOUT
 from x1lib.sweep.fitting import DEFAULT_N, ONE_BILLION, Fitted
@@ -34,7 +35,15 @@ def draw(path: Path, points: list[Point], fitted: Fitted, bar: dict, reveals: li
     figure_of(points, fitted, bar, reveals).savefig(path, dpi=110, metadata={"Software": None})
 
 
+def ticks(axes, values) -> None:
+    """Ticks of a logarithmic x axis where the points are, said as a person says them."""
+    axes.set_xticks(sorted(values), [short(value) for value in sorted(values)], fontsize=8)
+    axes.minorticks_off()
+
+
 def _losses(axes, points: list[Point], fitted: Fitted, reveals: list) -> None:
+    from matplotlib.ticker import MultipleLocator
+
     done = finished(points)
     sizes = sorted({(p.n_total, p.shape) for p in done})
     grid = np.geomspace(min(p.tokens for p in done) / 1.3, max(p.tokens for p in done) * 1.3, 60)
@@ -62,10 +71,10 @@ def _losses(axes, points: list[Point], fitted: Fitted, reveals: list) -> None:
             label="sealed before its run" if number == 0 else None,
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="training tokens D")
+    ticks(axes, {p.tokens for p in done})
     axes.set_ylabel("held-out loss [nats a token]")
+    axes.yaxis.set_major_locator(MultipleLocator(0.25))
     axes.yaxis.set_major_formatter("{x:.2f}")
-    axes.yaxis.set_minor_formatter("{x:.1f}")
-    axes.tick_params(which="minor", labelsize=7)
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(
         f"Measured points and the fitted law, residual {fitted.rms:.2%} (band: 95% of refits)",

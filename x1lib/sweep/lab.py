@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,8 +14,8 @@ from pathlib import Path
 import torch
 
 from x1lib import tracking
-from x1lib.data import Shards
 from x1lib.launch.places import LAB, project_root
+from x1lib.scaling import ScalingError
 from x1lib.session.opening import open_data
 from x1lib.settings import check as check_settings
 from x1lib.settings import opt
@@ -106,7 +107,8 @@ def plan(settings: Settings, log: Callable[[str], object] = print) -> Planned:
     hours = settings.hours or HOURS[device]
     path = settings.folder / DESIGN_JSON
     if path.exists():
-        return _planned_before(settings, json.loads(path.read_text()), hours)
+        kept = json.loads(path.read_text())
+        return _planned_before(settings, kept, settings.hours or kept["hours"])
     recipe = designs.CPU_RECIPE if device == "cpu" else designs.GPU_RECIPE
     chosen = {f.name: getattr(settings, f.name, None) for f in fields(Recipe)}
     chosen |= {"device": None, "source": _absolute(settings.source)}
@@ -119,7 +121,7 @@ def plan(settings: Settings, log: Callable[[str], object] = print) -> Planned:
     default = designs.CPU_TOKENS if device == "cpu" else designs.GPU_TOKENS
     tokens = given or designs.spread(default, 1.0, recipe)
     design = Design(sizes, tokens, settings.seeds, settings.replicated, recipe)
-    jobs = settings.jobs or (max(1, runtime_cores()) if device == "cpu" else 1)
+    jobs = settings.jobs or (cores() if device == "cpu" else 1)
     if device == "cpu":
         log(f"timing {len(sizes)} sizes for ten seconds, {jobs} at a time")
         speed = probe(design, jobs)
@@ -132,7 +134,7 @@ def plan(settings: Settings, log: Callable[[str], object] = print) -> Planned:
     return Planned(settings, design, speed, hours, f"sweep-{uuid.uuid4().hex[:12]}")
 
 
-def runtime_cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -198,7 +200,7 @@ def run(planned: Planned, log: Callable[[str], object] = print) -> Results:
     after the runs at work have saved.
     """
     out, design = planned.folder, planned.design
-    runner, clock = _runner(planned), Clock(planned.hours, _now())
+    runner, clock = _runner(planned), Clock(planned.hours, time.monotonic())
     speed = planned.speed
     if isinstance(runner, RayRunner):
         speed = replace(speed, jobs=planned.settings.jobs or runner.slots)
@@ -227,12 +229,6 @@ def run(planned: Planned, log: Callable[[str], object] = print) -> Results:
     return answer(out, log)
 
 
-def _now() -> float:
-    import time
-
-    return time.monotonic()
-
-
 def _keep(planned: Planned, out: Path) -> None:
     path = out / DESIGN_JSON
     if path.exists():
@@ -250,15 +246,13 @@ def _write_points(sweep: Sweep) -> list[pts.Point]:
 
 def _seal(design: Design, rows: list[pts.Point], out: Path, log) -> dict[str, str]:
     """Seal the held-out size's losses; nothing where the fitted runs carry no law."""
-    from x1lib.scaling import ScalingError
-
     try:
         fitted = fit_points(pts.finished(rows, FIT), DEFAULT_N)
         sealed = seal_heldout(design, rows, fitted, out)
     except ScalingError as error:
         log(f"the largest size is not predicted, so it is not trained: {error}")
         return {}
-    log(f"sealed: {len(sealed)} predictions of {design.sizes[-1]}; now it is trained")
+    log(f"sealed: {len(sealed)} predictions of {design.sizes[-1]}, whose runs come now")
     return sealed
 
 
@@ -301,7 +295,8 @@ def answer(out: Path, log: Callable[[str], object] = print, lr_runs: Path | None
     fits, missing = fits_of(rows)
     reveals = reveal(rows, out, out / RUNS)
     shipped = project_root() / "experiments" / "reference" / "lr-batch-sweep" / "runs.csv"
-    mine = lr_runs or (shipped if recipe == replace(designs.CPU_RECIPE) else None)
+    mine = lr_runs or (shipped if replace(recipe, lr=designs.CPU_RECIPE.lr) == designs.CPU_RECIPE
+                       else None)  # fmt: skip
     found = summary(design, rows, fits, missing, reveals, mine)
     words = words_of(design, rows, found, bytes_per_token(design))
     write_answers(out, found, words)
@@ -319,6 +314,3 @@ def bytes_per_token(design: Design) -> float:
     shards, tokenizer = open_data(design.config(design.runs[0]), lambda _: None)
     tokens, _ = shards.batch(0, 64, design.recipe.seq_len, 0)
     return float(tokenizer.token_bytes[tokens].mean())
-
-
-__all__ = ["Planned", "Results", "Settings", "Shards", "answer", "plan", "run"]
