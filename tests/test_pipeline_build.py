@@ -321,3 +321,27 @@ def test_a_worker_that_is_killed_is_told(source, tmp_path, monkeypatch):
         built(source, PLAIN, tmp_path, workers=2)
     monkeypatch.undo()
     assert Shards(built(source, PLAIN, tmp_path)).complete
+
+
+MEMORY = """
+import resource, sys
+from x1lib.data.build import build, recipe
+chosen = recipe("plain", dedup="exact", tokenizer="bytes", block_tokens=2**20)
+build(sys.argv[1], chosen, root=sys.argv[2], log=None)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path):
+    peaks = []
+    for n in (10_000, 40_000):  # 20 and 80 MB
+        path = tmp_path / f"{n}.jsonl"
+        with path.open("w") as file:
+            for i in range(n):
+                file.write(json.dumps({"id": i, "text": f"{i} " + "a quiet sea " * 166}) + "\n")
+        words = [sys.executable, "-c", MEMORY, path, tmp_path / "root"]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout) / 1024)
+    # of 60 MB more text: 30,000 keys in a Python set, a few MB of index, nothing of the text
+    assert peaks[1] - peaks[0] < 25

@@ -44,11 +44,18 @@ def main() -> None:
     parser.add_argument("--tokens-per-sec", type=float, default=500_000.0)
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--settled", type=float, default=60.0, help="seconds told apart")
+    parser.add_argument(
+        "--reserve",
+        type=float,
+        default=6.0,
+        help="text for so many times what is read, so that the writer is at work to the end",
+    )
     parser.add_argument("--recipe", default="plain")
     parser.add_argument("--workers", type=int, default=1, help="of the writer")
     parser.add_argument("--out", type=Path, help="write the figures to this .json")
     options = parser.parse_args()
-    megabytes = options.tokens_per_sec * options.seconds * 4.6 / 1e6 * 1.2  # bytes a token, reserve
+    bytes_per_token = 4.6
+    megabytes = options.tokens_per_sec * options.seconds * bytes_per_token * options.reserve / 1e6
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "text.jsonl"
         block = "".join(json.dumps({"text": text}) + "\n" for text in texts_of(20.0))
