@@ -5,6 +5,7 @@
 kills a process at each call that changes the ledger, and is what the test of the kills runs.
 """
 
+import contextlib
 import fcntl
 import json
 import math
@@ -16,6 +17,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,6 +41,7 @@ from x1lib.budget_guard import (
     this_machine,
 )
 from x1lib.budget_guard.__main__ import main
+from x1lib.session.money import Money
 
 ROOT = Path(__file__).resolve().parent.parent
 BRIEF = Plan("the whole course", hours=36, usd_fixed=3)
@@ -774,13 +777,64 @@ def test_whoever_takes_the_advice_is_admitted(tmp_path):
         guard.admit(Plan("run", 1, usd_fixed=60.0))
 
 
-def test_a_cap_that_was_raised_is_followed(tmp_path):
-    path = tmp_path / "ledger.jsonl"
-    old = Ledger(path, cap_usd=20.0)
-    old.reserve(1.0, "run", "R1")
-    Ledger(path, cap_usd=30.0).reserve(1.0, "other", "R2")  # writes the new cap
-    old.follow_cap()
-    assert old.cap_usd == 30.0
+def test_one_cap_for_all_who_are_at_work(path):
+    """Recorded where a reader gives it and it holds; nobody's own line changes it back."""
+    clock = Clock()
+    first, watcher = (purse(path, clock, cap=50.0, role=role) for role in ("trainer", "watchdog"))
+    second = purse(path, clock, run_id="other", cap=5.0)  # one that is refused, say
+    for held in (first, second, watcher):
+        clock.seconds += 60
+        held.must_stop()
+        held.tick(force=True)
+    assert Ledger(path).recorded_cap_usd == 50.0 and "cap" not in kinds(path)
+    Ledger(path, cap_usd=30.0).record_cap()
+    for held in (first, second, watcher):
+        clock.seconds += 60
+        held.must_stop()
+        held.tick(force=True)
+        assert held.ledger.cap_usd == 30.0
+    assert first.available_usd == pytest.approx(30.0 - clock.seconds / HOUR)
+    assert kinds(path).count("cap") == 1
+    Ledger(path, cap_usd=20.0).record_cap()
+    assert first.available_usd == pytest.approx(20.0 - clock.seconds / HOUR)
+
+
+def test_a_lab_records_its_cap_only_where_the_reader_gave_one_and_it_is_admitted(tmp_path):
+    (tmp_path / "ledger.jsonl").touch()
+    named = {"restart_hours": 0.0, "after_hours": 0.0, "usd_per_hour": 1.0}
+
+    def lab(name: str, **changes) -> float | None:
+        config = SimpleNamespace(**named | {"hours": 1.0, "cap_usd": 0.0} | changes)
+        config.billed_since = int(time.time())
+        with contextlib.suppress(BudgetRefused):
+            Money(config, tmp_path / name, name, lambda line: None)
+        return Ledger(tmp_path / "ledger.jsonl", overspent_ok=True).recorded_cap_usd
+
+    assert lab("a", cap_usd=40.0) == 40.0
+    assert lab("b", cap_usd=0.5) == 40.0  # refused, so its cap is nobody's
+    assert lab("c") == 40.0
+    assert lab("d", cap_usd=60.0) == 60.0
+    assert lab("e") == 60.0
+
+
+def test_nothing_is_admitted_where_nothing_is_left(path):
+    """A run whose machine idled past the cap has its plan paid, and no money to go on with."""
+    clock = Clock()
+    held = purse(path, clock, price=2.0)
+    held.ledger.reserve(11.0, "run", "run")
+    clock.seconds = 24.9 * HOUR
+    held.leave("done for today")
+    clock.seconds = 25.9 * HOUR
+    held = purse(path, clock, price=2.0)
+    assert held.ledger.spent_usd == pytest.approx(51.8)
+    with pytest.raises(BudgetRefused) as refused:
+        BudgetGuard(held.ledger, 2.0).admit(Plan("run", 5), "run")
+    said = str(refused.value)
+    assert "51.80 are billed to it already, with the idle hours of its machine" in said
+    assert "1.80 too much; it would fit at no price, and raise cap_usd" in said
+    assert refused.value.available_usd == pytest.approx(-1.8) and "are left" not in said
+    free = BudgetGuard(held.ledger, 0.0).admit(Plan("free", 5))  # costs nothing
+    assert "; 0.00 are left" in free.text
 
 
 def test_a_twentieth_of_the_hours_to_restart_leaves_the_plan_of_the_course_its_price(path):

@@ -123,6 +123,8 @@ class BudgetGuard:
             to_come = max(0.0, usd - billed)
             break_even = plan.break_even_usd_per_hour(available + billed)
             text = self._sum(plan, usd, billed, unbilled, run_id)
+            if self.usd_per_hour and available < -CENT_FRACTION:  # even for a run paid in full
+                raise self._refused(plan, text, to_come, available, 0.0, 0.0)
             if to_come > max(0.0, available) + CENT_FRACTION:
                 fits = plan.fits_hours(available + billed, self.usd_per_hour)
                 raise self._refused(plan, text, to_come, available, break_even, fits)
@@ -132,7 +134,7 @@ class BudgetGuard:
                 ledger.set_aside(to_come, plan.label, run_id)
                 reservation = ledger.reservation_of(run_id)
         even = f"break-even at {_down(break_even, 3):.3f} an hour"
-        text += f"; {available - to_come:.2f} are left; {even}"
+        text += f"; {max(0.0, available - to_come):.2f} are left; {even}"
         id = reservation.id if reservation else None
         return Admission(usd, available - to_come, break_even, text, id)
 
@@ -142,10 +144,11 @@ class BudgetGuard:
         ledger = self.ledger
         after = f" + {plan.after_hours:.3g} h after it" if plan.after_hours else ""
         restart = f" + {plan.restart_hours:.3g} h to restart" if plan.restart_hours else ""
+        beyond = f"{billed:.2f} are billed to it already, with the idle hours of its machine"
         parts = [
             f"{plan.label}: ({plan.hours:g} h{after}{restart}) x {self.usd_per_hour:g} +"
             f" {plan.usd_fixed:g} fixed, and {MARGIN:.0%} on top, is {usd:.2f} US dollars",
-            f"{billed:.2f} of it are spent" if billed else "",
+            (f"{billed:.2f} of it are spent" if billed <= usd else beyond) if billed else "",
             f"{ledger.spent_usd:.2f} are spent in all",
             f"{unbilled:.2f} more for the time this machine has been up" if unbilled else "",
             f"{ledger.committed_to_others(run_id):.2f} are set aside for other runs",
@@ -165,6 +168,8 @@ class BudgetGuard:
         digits = 1 if fits >= 1 else 4
         advice = f"at {self.usd_per_hour:g} an hour {_down(fits, digits):.{digits}f} h would fit"
         price = f"at {_down(break_even, 3):.3f} an hour" if break_even else "at no price"
+        if available < 0:
+            advice = "raise cap_usd, for nothing is left"
         if self.machine and not fits:
             advice += "; if this machine is billed from a later time, give billed_since"
         error = BudgetRefused(

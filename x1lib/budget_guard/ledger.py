@@ -36,7 +36,8 @@ class CapTooSmall(LedgerError):
 class Ledger(Account):
     """The account of all labs in one append-only file; see `Journal` for what it survives.
 
-    path: the file; its folder must exist. cap_usd: the most that all labs together may cost.
+    path: the file; its folder must exist. cap_usd: the most that all labs together may cost; the
+    first line records it, and later only `record_cap` does.
     spent_usd and committed_usd read what other processes added. Raises LedgerError by name:
     damaged, unknown format, not writable, or CapTooSmall (not with overspent_ok, for those who
     must go on counting).
@@ -102,8 +103,14 @@ class Ledger(Account):
                 )
             return self.set_aside(usd, label, run_id)
 
+    def record_cap(self) -> None:
+        """Make this ledger's cap that of all labs: only where a reader gave it, and it holds."""
+        with self.journal.locked():
+            if self.recorded_cap_usd not in (None, self.cap_usd):
+                self._write("cap", cap_usd=self.cap_usd)
+
     def follow_cap(self) -> None:
-        """Take the cap that the newest line says: a reader who starts a run again may raise it."""
+        """Take the cap that the newest line says, one for all who are at work."""
         self.journal.refresh()
         self.cap_usd = self.recorded_cap_usd or self.cap_usd
 
@@ -300,13 +307,11 @@ class Ledger(Account):
     # ---- lines
 
     def _write(self, kind: str, **values: object) -> None:
-        """Append one line; the file's first says its format, and a changed cap has its own."""
+        """Append one line; the file's first says its format and cap."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())  # for people; nothing counts it
         if self.recorded_cap_usd is None:
             header = {"kind": "ledger", "format": FORMAT, "time": stamp, "cap_usd": self.cap_usd}
             self.journal.append(header)
-        elif self.recorded_cap_usd != self.cap_usd:
-            self.journal.append({"kind": "cap", "time": stamp, "cap_usd": self.cap_usd})
         self.journal.append({"kind": kind, "time": stamp, **values})
 
 

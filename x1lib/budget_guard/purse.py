@@ -33,7 +33,8 @@ class Purse:
     and to end it, for it is billed to then. tick_seconds: how often a line is written.
     step_seconds: how long a step may take unforeseen. role: "trainer", "watchdog", or "after" for
     what is measured after a run; all meter one machine, which is billed once, and all but a
-    watchdog's money ends where other runs' reservations begin. Opening writes to the ledger.
+    watchdog's money ends where other runs' reservations begin. Opening writes to the ledger. The
+    cap is the one that the ledger records, for all who are at work the same.
     Raises BudgetRefused, before that, when what the machine has cost since it began, or since
     billed_since (the reader's stamp, seconds since 1970), passes what is left.
     """
@@ -148,7 +149,7 @@ class Purse:
 
         Kept is what another machine may cost before it writes its next line.
         """
-        self.ledger.journal.refresh()
+        self.ledger.follow_cap()
         return self._available_as_known
 
     @property
@@ -194,7 +195,7 @@ class Purse:
         if not self.usd_per_hour:
             return None
         try:
-            self.ledger.journal.refresh()
+            self.ledger.follow_cap()
         except LedgerError as error:  # damaged or gone: a run must not spend uncounted
             if self.role != "watchdog":
                 self.is_ledger_lost = True

@@ -120,10 +120,13 @@ class Money:
 
     def _admit(self, guard: BudgetGuard, plan: Plan, run_id: str):
         try:
-            return guard.admit(plan, run_id)
+            admitted = guard.admit(plan, run_id)
         except BudgetRefused as error:
             self.purse.leave(f"refused: {error}")
             raise
+        if self.config.cap_usd:  # the reader's own word, once it holds
+            guard.ledger.record_cap()
+        return admitted
 
     @property
     def seconds_left(self) -> float:
