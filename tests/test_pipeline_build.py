@@ -345,3 +345,51 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
         peaks.append(int(done.stdout) / 1024)
     # of 60 MB more text: 30,000 keys in a Python set, a few MB of index, nothing of the text
     assert peaks[1] - peaks[0] < 25
+
+
+# the command
+
+
+def test_build_inspect_and_verify_from_the_command_line(source, tmp_path):
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "x1lib.data", *map(str, words)],
+            capture_output=True,
+            text=True,
+            cwd=REPOSITORY,
+        )
+
+    words = ["build", "--source", source, "--dedup", "exact", "--tokenizer", "bytes"]
+    words += ["--block-tokens", "4096", "--heldout_tokens", "3e3", "--root", tmp_path]
+    done = run(*words)
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.splitlines()[-1])
+    seen = run("inspect", folder)
+    assert seen.returncode == 0, seen.stderr
+    for part in (
+        "(complete)",
+        "exact_duplicate",
+        "held_out",
+        "held out     documents:",
+        "sample 0",
+    ):
+        assert part in seen.stdout
+    assert run("verify", folder).stdout.rstrip().endswith("all as written")
+    assert run(*words).stdout.splitlines() == [str(folder)]  # nothing to do and nothing said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--source", "fineweb"], "unknown source 'fineweb'"),
+        (["--filters", "language,best"], "unknown filter 'best'"),
+        (["--tokenizer", "gpt5"], "unknown tokeniser 'gpt5'"),
+        (["--workers", "0"], "workers is 0"),
+        (["--executor", "local", "--max-tokens", "5e9"], "leave one of them out"),
+    ],
+)
+def test_errors_of_the_command_are_one_line(words, message, tmp_path):
+    command = [sys.executable, "-m", "x1lib.data", "build", "--root", str(tmp_path), *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 1 and not done.stdout
+    assert message in done.stderr and done.stderr.count("\n") == 1
