@@ -13,7 +13,7 @@ from x1lib.budget_guard import BudgetRefused, Ledger
 from x1lib.pacing import Schedule
 from x1lib.scaling import Law
 from x1lib.sweep import Design, Recipe, Settings, Speed, SweepError, costs, points, running, sealing
-from x1lib.sweep.answers import summary, words_of
+from x1lib.sweep.answers import best_of, summary, words_of
 from x1lib.sweep.design import FIT, GPU_RECIPE, HELDOUT, in_batches, spread
 from x1lib.sweep.points import Point
 
@@ -324,6 +324,32 @@ def test_the_body_is_priced_with_its_head():
     assert fitted.optimal_tokens() < fitted.law.optimal_tokens(1e9)
 
 
+def test_the_joint_form_is_found_and_tells_itself_from_the_additive_one():
+    planted = sweep.JointLaw(log_nc=26.0, log_dc=22.0, alpha_n=0.11, alpha_d=0.18)
+    rows = rows_of(planted, noise=0.001, trunk_noise=0.001)
+    joint, additive = sweep.fit_joint(rows, n_refits=40), sweep.fit_points(rows, n_resamples=50)
+    assert math.isclose(joint.law.alpha_n, 0.11, rel_tol=0.1)
+    assert joint.spread < 0.002 < additive.spread and best_of(forms(joint, additive))[0] is joint
+    low, high = joint.interval_optimal_tokens()
+    assert low < planted.optimal_tokens(1e9) < high
+    rows = rows_of(noise=0.001, trunk_noise=0.001)
+    joint, additive = sweep.fit_joint(rows, n_refits=4), sweep.fit_points(rows, n_resamples=50)
+    assert best_of(forms(joint, additive))[0] is additive
+
+
+def forms(joint, additive) -> dict:
+    return {"additive": {"total": additive}, "joint": {"total": joint}}
+
+
+def test_the_joint_forms_optimum_is_one():
+    """At D_opt(N) no size of the same compute does better."""
+    law = sweep.JointLaw(log_nc=26.0, log_dc=22.0, alpha_n=0.11, alpha_d=0.18)
+    n_tokens = law.optimal_tokens(1e6)
+    best = law.loss(1e6, n_tokens)
+    for factor in (0.8, 0.95, 1.05, 1.25):
+        assert law.loss(1e6 * factor, n_tokens / factor) > best
+
+
 def test_noise_floor_is_the_spread_between_seeds():
     found, freedom = sweep.noise_floor(rows_of(noise=0, trunk_noise=0.004))
     assert freedom == 16 and 0.001 < found < 0.008
@@ -401,9 +427,10 @@ def test_lab00_reads_what_is_sealed_for_it(tmp_path):
     from x1lib.check import sealed_prediction
 
     fits = {n: sweep.fit_points(rows_of(), n, 100) for n in ("total", "body")}
+    every = [*fits.values(), sweep.fit_joint(rows_of(), n_refits=10)]
     labs = tmp_path / "scaling-law"
     labs.mkdir()
-    sealing.seal_lab00(DESIGN, fits, labs, sweep.Target())
+    sealing.seal_lab00(DESIGN, every, fits["total"], labs, sweep.Target())
     manifest = {
         "created": "2100-01-01T00:00:00+00:00", "tokens": 3_000_000, "plan": {"window": 256},
         "config": {"shape": "tiny"}, "data": {"source": "embedded", "tokenizer": "bpe4096"},
@@ -414,12 +441,15 @@ def test_lab00_reads_what_is_sealed_for_it(tmp_path):
     assert found.low < expected * math.exp(-sealing.OTHER_RECIPE) < found.high
     other = dataclasses.replace(DESIGN, recipe=Recipe(source="elsewhere.txt"))
     with pytest.raises(SweepError, match="losses of other text"):
-        sealing.seal_lab00(other, fits, tmp_path, sweep.Target())
+        sealing.seal_lab00(other, every, fits["total"], tmp_path, sweep.Target())
 
 
 def test_the_words_hold_the_three_bars_and_the_limits(tmp_path):
     rows = rows_of()
-    fits = {n: sweep.fit_points(rows, n, 200) for n in points.COUNTS}
+    fits = {
+        "additive": {n: sweep.fit_points(rows, n, 200) for n in points.COUNTS},
+        "joint": {"total": sweep.fit_joint(rows, n_refits=10)},
+    }
     runs = tmp_path / "runs.csv"
     lines = ["width,base_width,batch_tokens,lr,val_loss"]
     lines += [f"{w},{256 if w < 256 else 0},512,{lr},{5 + 0.1 * (math.log(lr / best)) ** 2}"
@@ -433,7 +463,13 @@ def test_the_words_hold_the_three_bars_and_the_limits(tmp_path):
     assert bar["learning_rate"][0] < bar["learning_rate"][1]
     assert json.loads(json.dumps(found))  # as fit.json takes it
     text = words_of(DESIGN, rows, found, 4.0)
-    for words in ("noise of seeds and trunks", "which N", "the learning rate", "What this cannot"):
+    for words in (
+        "noise of seeds and trunks",
+        "which N",
+        "the learning rate",
+        "which form",
+        "What this",
+    ):
         assert words in text
     assert "times the largest model here" in text and "Hoffmann" not in text
 

@@ -13,6 +13,7 @@ from x1lib.figures.shown import Picture
 from x1lib.launch import project_root
 from x1lib.scaling import PUBLISHED
 from x1lib.sweep import (
+    DEFAULT_N,
     Point,
     Results,
     budgets_inside,
@@ -81,26 +82,30 @@ def seeds(points: Sequence[Point]) -> Picture:
 
 
 def residuals(results: Results) -> Picture:
-    """Fitted less measured log loss over tokens, a colour a size: what the law cannot follow."""
-    figure = Figure(figsize=(8, 3.0), layout="constrained")
-    axes = figure.subplots()
-    fitted = results.fitted
-    sizes = sorted({p.n_total for p in fitted.points})
-    for colour, size in zip(COLOURS * 2, sizes):
-        mine = [(p.tokens, r) for p, r in zip(fitted.points, fitted.fit.residuals)
-                if p.n_total == size]  # fmt: skip
-        x, y = np.array(mine).T
-        axes.plot(x, 100 * y, "o", color=colour, ms=5, label=f"{short(size)} parameters")
+    """Fitted less measured log loss over tokens, a colour a size: what each form cannot follow."""
+    fits = [by_n[DEFAULT_N] for by_n in results.fits.values() if DEFAULT_N in by_n]
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(fits), sharey=True, squeeze=False)[0]
     floor = results.found["noise_floor"]["sd_log_loss"]
-    if floor:
-        axes.axhspan(-200 * floor, 200 * floor, color="0.5", alpha=0.12, lw=0,
-                     label="two standard deviations of a seed")  # fmt: skip
-    axes.axhline(0, color="0.6", lw=0.8)
-    axes.set(xscale="log", xlabel="training tokens D", ylabel="fitted less measured [%]")
-    ticks(axes, {p.tokens for p in fitted.points})
-    axes.legend(frameon=False, fontsize=8, ncols=2)
-    _plain(axes)
-    return Picture(figure, f"Residuals of the fit: {fitted.rms:.2%} root mean square.", DPI)
+    for one, fitted in zip(axes, fits, strict=True):
+        sizes = sorted({p.n_total for p in fitted.points})
+        for colour, size in zip(COLOURS * 2, sizes):
+            mine = [(p.tokens, r) for p, r in zip(fitted.points, fitted.residuals)
+                    if p.n_total == size]  # fmt: skip
+            x, y = np.array(mine).T
+            one.plot(x, 100 * y, "o", color=colour, ms=5, label=f"{short(size)} parameters")
+        if floor:
+            one.axhspan(-200 * floor, 200 * floor, color="0.5", alpha=0.12, lw=0,
+                        label="two standard deviations of a seed")  # fmt: skip
+        one.axhline(0, color="0.6", lw=0.8)
+        one.set(xscale="log", xlabel="training tokens D")
+        one.set_title(f"{fitted.form} form: {fitted.rms:.2%}", loc="left", fontsize=10)
+        ticks(one, {p.tokens for p in fitted.points})
+    axes[0].set_ylabel("fitted less measured [%]")
+    axes[0].legend(frameon=False, fontsize=7, ncols=2)
+    _plain(*axes)
+    words = "; ".join(f"{fitted.form} {fitted.rms:.2%}" for fitted in fits)
+    return Picture(figure, f"Residuals of the two forms, root mean square: {words}.", DPI)
 
 
 def two_readings(points: Sequence[Point]) -> Picture:
@@ -134,7 +139,10 @@ def revealed(results: Results) -> Picture:
         shift = 100 / one.measured
         low, high = shift * (one.loss - one.low), shift * (one.high - one.loss)
         axes.errorbar(place, 100 * one.error, [[low], [high]], fmt="o", color=COLOURS[0], ms=5,
-                      capsize=4, label="law, sealed (95%)" if not place else None)  # fmt: skip
+                      capsize=4, label=None if place else f"{one.form} form, sealed")  # fmt: skip
+        if one.other_loss:
+            axes.plot(place + 0.08, 100 * one.other_error, "s", color=COLOURS[1], ms=5,
+                      label=f"the {one.other_form} form" if not place else None)  # fmt: skip
         axes.plot(place + 0.15, 100 * one.ruler_error, "x", color=COLOURS[5], ms=7,
                   label="ruler" if not place else None)  # fmt: skip
     axes.axhline(0, color="0.3", lw=1, label="measured")
@@ -153,7 +161,8 @@ def beside_published(results: Results) -> Picture:
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.subplots()
     bar = results.found["prediction_1e9"]
-    names = {"noise": "noise, 95%", "which_n": "which N", "learning_rate": "learning rate"}
+    names = {"noise": "noise, 95%", "which_n": "which N", "which_form": "which form"}
+    names["learning_rate"] = "learning rate"
     rows = [(f"this sweep: {words}", bar[key]) for key, words in names.items()]
     best = bar["optimal_tokens_1e9"]
     for place, (label, pair) in enumerate(rows):

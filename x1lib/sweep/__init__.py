@@ -15,6 +15,7 @@ from x1lib.sweep.design import (
     cpu_size,
 )
 from x1lib.sweep.fitting import DEFAULT_N, Fitted, fit_points, ruler
+from x1lib.sweep.joint import Joint, JointLaw, fit_joint
 from x1lib.sweep.lab import Planned, Results, Settings, answer, plan, run
 from x1lib.sweep.points import (
     Point,
@@ -38,6 +39,8 @@ __all__ = [
     "Choice",
     "Design",
     "Fitted",
+    "Joint",
+    "JointLaw",
     "Planned",
     "Point",
     "Recipe",
@@ -55,6 +58,7 @@ __all__ = [
     "choices",
     "cpu_size",
     "finished",
+    "fit_joint",
     "fit_points",
     "fixed_compute",
     "fixed_tokens",

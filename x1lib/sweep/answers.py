@@ -10,6 +10,7 @@ from x1lib.scaling import ScalingError, identifiability
 from x1lib.sweep import fitting
 from x1lib.sweep.design import FIT, Design
 from x1lib.sweep.fitting import DEFAULT_N, ONE_BILLION, Fitted, fit_points
+from x1lib.sweep.joint import Joint, fit_joint
 from x1lib.sweep.points import COUNTS, Point, finished, noise_floor
 from x1lib.sweep.sealing import GOAL, Reveal
 from x1lib.tracking import write_json
@@ -17,76 +18,98 @@ from x1lib.tracking import write_json
 FIT_JSON, PREDICTION_MD = "fit.json", "prediction.md"
 
 
-def fits_of(points: list[Point]) -> tuple[dict[str, Fitted], dict[str, str]]:
-    """A fit for each count of N, and why there is none for the others."""
-    found, missing = {}, {}
-    for n in COUNTS:
-        try:
-            found[n] = fit_points(points, n)
-        except ScalingError as error:
-            missing[n] = str(error)
+FORMS = {"additive": fit_points, "joint": fit_joint}  # Hoffmann's form, Kaplan's
+Fits = dict[str, dict[str, Fitted | Joint]]  # by form, by count of N
+
+
+def fits_of(points: list[Point]) -> tuple[Fits, dict[str, str]]:
+    """A fit of each form for each count of N, and why there is none for the others."""
+    found: Fits = {form: {} for form in FORMS}
+    missing = {}
+    for form, fit in FORMS.items():
+        for n in COUNTS:
+            try:
+                found[form][n] = fit(points, n)
+            except ScalingError as error:
+                missing[f"{form}, {n}"] = str(error)
     return found, missing
 
 
-def bars(
-    design: Design, points: list[Point], fits: dict[str, Fitted], lr_runs: Path | None
-) -> dict:
-    """D_opt(1B) [tokens] with three bars: the noise, which N counts, and the learning rate.
+def best_of(fits: Fits) -> list[Fitted | Joint]:
+    """The fits with N as everywhere on the page, the form that leaves less first."""
+    mine = [by_n[DEFAULT_N] for by_n in fits.values() if DEFAULT_N in by_n]
+    return sorted(mine, key=lambda fit: fit.spread)
 
-    Each is (low, high), or None with a status that says why.
+
+def bars(design: Design, points: list[Point], fits: Fits, lr_runs: Path | None) -> dict:
+    """D_opt(1B) [tokens] with its bars: the noise, which N counts, the learning rate, which form.
+
+    Each is (low, high), or None with a status that says why. All but the last are of the form that
+    leaves less.
     """
-    best = fits[DEFAULT_N]
-    by_n = {n: fit.optimal_tokens() for n, fit in fits.items()}
-    known = [value for value in by_n.values() if value]
+    best = best_of(fits)[0]
+    by_n = {n: fit.optimal_tokens() for n, fit in fits[best.form].items()}
+    by_form = {fit.form: fit.optimal_tokens() for fit in best_of(fits)}
     found = {
+        "form": best.form,
         "optimal_tokens_1e9": by_n[DEFAULT_N],
         "noise": best.interval_optimal_tokens(),
-        "which_n": (min(known), max(known)) if known else None,
+        "which_n": _ends(by_n.values()),
         "by_n": by_n,
+        "which_form": _ends(by_form.values()),
+        "by_form": by_form,
         "learning_rate": None,
         "learning_rate_status": "not measured: no LR x batch sweep of these widths",
     }
     if lr_runs is not None and lr_runs.exists():
         lost = fitting.losses_by_lr(lr_runs, design.recipe.lr, design.recipe.base_width)
         try:
-            other = fit_points(fitting.tuned(points, lost), DEFAULT_N, 2).optimal_tokens()
+            other = FORMS[best.form](fitting.tuned(points, lost), DEFAULT_N, 2).optimal_tokens()
         except ScalingError as error:
             found["learning_rate_status"] = str(error)
         else:
-            pair = [v for v in (by_n[DEFAULT_N], other) if v]
-            found["learning_rate"] = (min(pair), max(pair)) if len(pair) == 2 else None
+            found["learning_rate"] = _ends([by_n[DEFAULT_N], other]) if other else None
             found["learning_rate_status"] = "measured at one token count" if other else "no optimum"
             found["lost_by_width"] = lost
     return found
 
 
+def _ends(values) -> tuple[float, float] | None:
+    known = [value for value in values if value]
+    return (min(known), max(known)) if known else None
+
+
 def summary(
     design: Design,
     points: list[Point],
-    fits: dict[str, Fitted],
+    fits: Fits,
     missing: dict[str, str],
     reveals: list[Reveal],
     lr_runs: Path | None,
 ) -> dict:
     """Everything that fit.json holds."""
     sigma, freedom = noise_floor(points)
-    done = finished(points)
+    done, best = finished(points), best_of(fits)
     found = {
         "design": asdict(design) | {"flops": design.flops},
         "n_points": {"finished": len(done), "of": len(points)},
         "noise_floor": {"sd_log_loss": sigma, "freedom": freedom},
-        "fits": {n: _fit_json(fit) for n, fit in fits.items()},
+        "form": best[0].form if best else None,
+        "fits": {n: _fit_json(fit) for n, fit in fits["additive"].items()},
+        "joint_fits": {n: _joint_json(fit) for n, fit in fits["joint"].items()},
         "no_fit": missing,
         "heldout": [
-            asdict(one) | {"error": one.error, "ruler_error": one.ruler_error, "inside": one.inside}
+            asdict(one)
+            | {"error": one.error, "ruler_error": one.ruler_error, "inside": one.inside}
+            | {"other_error": one.other_error}
             for one in reveals
         ],
         "heldout_goal": _goal(reveals),
-        "prediction_1e9": bars(design, done, fits, lr_runs) if DEFAULT_N in fits else None,
+        "prediction_1e9": bars(design, done, fits, lr_runs) if best else None,
     }
-    if DEFAULT_N in fits:
+    if best:
         known = identifiability(
-            [p.n_total for p in done], [p.tokens for p in done], sigma=fits[DEFAULT_N].own_noise
+            [p.n_total for p in done], [p.tokens for p in done], sigma=best[0].own_noise
         )
         found["identifiability"] = asdict(known)
     return found
@@ -110,6 +133,17 @@ def _fit_json(fit: Fitted) -> dict:
         "optimal_tokens_1e9": fit.optimal_tokens(),
         "interval_optimal_tokens_1e9": fit.interval_optimal_tokens(),
         "residuals": {p.run_id: float(r) for p, r in zip(fit.points, fit.fit.residuals)},
+    }
+
+
+def _joint_json(fit: Joint) -> dict:
+    return {
+        "law": asdict(fit.law),
+        "rms_log_residual": fit.rms,
+        "own_noise": fit.own_noise,
+        "optimal_tokens_1e9": fit.optimal_tokens(),
+        "interval_optimal_tokens_1e9": fit.interval_optimal_tokens(),
+        "residuals": {p.run_id: float(r) for p, r in zip(fit.points, fit.residuals)},
     }
 
 
@@ -162,8 +196,7 @@ def words_of(design: Design, points: list[Point], found: dict, bytes_per_token: 
     if bar is None:
         why = "; ".join(found["no_fit"].values()) or "too few runs were finished"
         return f"# No prediction\n\n{len(done)} of {len(points)} runs finished. {why}.\n"
-    fitted = found["fits"][DEFAULT_N]
-    law, best = fitted["law"], bar["optimal_tokens_1e9"]
+    best = bar["optimal_tokens_1e9"]
     largest = max(p.n_total for p in done)
     lines = [
         "# What these runs predict for 1B parameters",
@@ -178,13 +211,12 @@ def words_of(design: Design, points: list[Point], found: dict, bytes_per_token: 
         "|---|---|",
         f"| noise of seeds and trunks, 95% | {_span(bar['noise'])} |",
         f"| which N: {', '.join(bar['by_n'])} | {_span(bar['which_n'])} |",
+        f"| which form of the law: {', '.join(bar['by_form'])} | {_span(bar['which_form'])} |",
         f"| the learning rate at each width ({bar['learning_rate_status']}) |"
         f" {_span(bar['learning_rate'])} |",
         "",
-        f"L(N, D) = {law['E']:.3f} + {law['A']:.4g} / N^{law['alpha']:.3f} + {law['B']:.4g} /"
-        f" D^{law['beta']:.3f} nats a token; optimal N grows as C^{fitted['a']:.2f}.",
-        f"Noise floor between seeds: {_percent(found['noise_floor']['sd_log_loss'])} of the loss."
-        f" Refits that converged: {fitted['share_converged']:.1%}.",
+        *_forms(found),
+        f"Noise floor between seeds: {_percent(found['noise_floor']['sd_log_loss'])}.",
         "",
         *_heldout_words(found),
         "## What this cannot say",
@@ -202,8 +234,29 @@ def _headline(best: float | None, bytes_per_token: float) -> str:
     return f"**D_opt(1B) = {tokens} tokens, {size} bytes** ({of})."
 
 
+def _forms(found: dict) -> list[str]:
+    """Each form with what it leaves; the one that the number and its bars are of stands first."""
+    lines = []
+    for form in sorted(FORMS, key=lambda one: one != found["form"]):
+        fits = found["fits" if form == "additive" else "joint_fits"]
+        if DEFAULT_N in fits:
+            fit, law = fits[DEFAULT_N], fits[DEFAULT_N]["law"]
+            if form == "additive":
+                text = f"E + A / N^alpha + B / D^beta: E {law['E']:.3f}, alpha {law['alpha']:.3f},"
+                text += f" beta {law['beta']:.3f}"
+            else:
+                text = "((Nc / N)^(aN / aD) + Dc / D)^aD: "
+                text += f"aN {law['alpha_n']:.3f}, aD {law['alpha_d']:.3f}"
+            lines.append(f"- {form}, L = {text}; residual {fit['rms_log_residual']:.2%}")
+    return [*lines, ""]
+
+
 def _percent(share: float | None) -> str:
     return "not measured (one seed)" if share is None else f"{share:.2%}"
+
+
+def _signed(share: float | None) -> str:
+    return "-" if share is None else f"{share:+.2%}"
 
 
 def _heldout_words(found: dict) -> list[str]:
@@ -212,7 +265,8 @@ def _heldout_words(found: dict) -> list[str]:
         return ["The largest size was not trained: nothing held out has tested this law.", ""]
     rows = [
         f"| {one['tokens']:,} | {one['loss']:.3f} ({one['low']:.3f} to {one['high']:.3f}) |"
-        f" {one['measured']:.3f} | {one['error']:+.2%} | {one['ruler_error']:+.2%} |"
+        f" {one['measured']:.3f} | {one['error']:+.2%} | {_signed(one['other_error'])} |"
+        f" {one['ruler_error']:+.2%} |"
         for one in found["heldout"]
     ]
     said = "every prediction was sealed before its run"
@@ -221,8 +275,10 @@ def _heldout_words(found: dict) -> list[str]:
     return [
         "## The largest size, predicted first",
         "",
-        "| tokens | predicted (95%) | measured | error of the law | of a ruler |",
-        "|---|---|---|---|---|",
+        f"The form was chosen by the fitted runs: {found['heldout'][0]['form']}.",
+        "",
+        "| tokens | predicted (95%) | measured | its error | of the other form | of a ruler |",
+        "|---|---|---|---|---|---|",
         *rows,
         "",
         f"Goal, 0.5%: {'met' if goal['within_half_a_percent'] else 'missed'}; inside its interval:"
@@ -236,23 +292,20 @@ def _limits(design: Design, points: list[Point], found: dict, largest: int) -> l
     lines = [
         f"- **1B is {ONE_BILLION / largest:,.0f} times the largest model here.** A law fitted over"
         f" a factor of {largest / min(p.n_total for p in points):.0f} in N says little so far out,"
-        " and none of the three bars holds what changes on the way: the text, the depth, the batch."
+        " and none of the bars holds what changes on the way: the text, the depth, the batch."
     ]
     known = found["identifiability"]
     if known["saturated_in_n"]:
         lines.append("- Three sizes: they cannot tell which N is right; every count fits.")
-    fitted, floor = found["fits"][DEFAULT_N], found["noise_floor"]["sd_log_loss"]
-    if floor and fitted["rms_log_residual"] > 2 * floor:
-        lines.append(
-            f"- **The law's form does not hold here.** It misses its own points by"
-            f" {fitted['rms_log_residual']:.2%}, and seeds differ by {floor:.2%}: look at where the"
-            " residuals bend. An interval that counts noise does not count that."
-        )
-    if fitted["share_converged"] < 0.9:
-        lines.append(
-            f"- {1 - fitted['share_converged']:.0%} of the refits found no minimum: several laws go"
-            " through these points about as well."
-        )
+    floor = found["noise_floor"]["sd_log_loss"]
+    for form, fits in (("additive", found["fits"]), ("joint", found["joint_fits"])):
+        rms = fits[DEFAULT_N]["rms_log_residual"] if DEFAULT_N in fits else 0.0
+        if floor and rms > 1.5 * floor:
+            lines.append(
+                f"- **The {form} form does not hold here.** It misses its own points by {rms:.2%},"
+                f" and seeds differ by {floor:.2%}: look at where the residuals bend. An interval"
+                " that counts noise does not count that."
+            )
     low, high = found["prediction_1e9"]["noise"]
     if low <= 0 or high == float("inf"):
         lines.append(

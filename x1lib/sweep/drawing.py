@@ -13,7 +13,6 @@ from x1lib.sweep.fitting import DEFAULT_N, ONE_BILLION, Fitted
 from x1lib.sweep.points import COUNTS, Point, finished
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-LEVEL = 0.95
 
 
 def figure_of(points: list[Point], fitted: Fitted, bar: dict, reveals: list):
@@ -47,15 +46,10 @@ def _losses(axes, points: list[Point], fitted: Fitted, reveals: list) -> None:
     done = finished(points)
     sizes = sorted({(p.n_total, p.shape) for p in done})
     grid = np.geomspace(min(p.tokens for p in done) / 1.3, max(p.tokens for p in done) * 1.3, 60)
-    a, b, e, alpha, beta = fitted.refits.theta.T[:, :, None]
     for colour, (_, shape) in zip(COLOURS * 3, sizes):
         mine = [p for p in done if p.shape == shape]
         n_params = getattr(mine[0], COUNTS[fitted.n])
-        with np.errstate(over="ignore"):
-            band = (
-                np.exp(e) + np.exp(a - alpha * np.log(n_params)) + np.exp(b - beta * np.log(grid))
-            )
-        low, high = np.quantile(band, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        low, high = fitted.band(n_params, grid)
         axes.fill_between(grid, low, high, color=colour, alpha=0.15, lw=0)
         axes.plot(grid, fitted.law.loss(n_params, grid), color=colour, lw=1.2)
         marker = "s" if mine[0].role == HELDOUT else "o"
@@ -77,7 +71,7 @@ def _losses(axes, points: list[Point], fitted: Fitted, reveals: list) -> None:
     axes.yaxis.set_major_formatter("{x:.2f}")
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(
-        f"Measured points and the fitted law, residual {fitted.rms:.2%} (band: 95% of refits)",
+        f"Measured points, the law in its {fitted.form} form, residual {fitted.rms:.2%} (95%)",
         loc="left", fontsize=10,
     )  # fmt: skip
 
@@ -98,7 +92,12 @@ def _optimum(axes, points: list[Point], fitted: Fitted, bar: dict) -> None:
         grid, np.clip(low, bottom, top), np.clip(high, bottom, top), color=COLOURS[0], alpha=0.15,
         lw=0, label="95%, noise only",
     )  # fmt: skip
-    at_1b = ((0.72, "noise", "noise"), (1.0, "which_n", "which N"), (1.39, "learning_rate", "LR"))
+    at_1b = (
+        (0.72, "noise", "noise"),
+        (1.0, "which_n", "which N"),
+        (1.39, "learning_rate", "LR"),
+        (1.93, "which_form", "which form"),
+    )
     for (shift, name, words), colour in zip(at_1b, COLOURS[1:]):
         if bar[name]:
             pair = np.clip(bar[name], bottom, top)

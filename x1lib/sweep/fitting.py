@@ -27,9 +27,34 @@ class Fitted:
     refits: Bootstrap
     points: tuple[Point, ...]
 
+    form = "additive"
+
     @property
     def law(self):
         return self.fit.law
+
+    @property
+    def residuals(self) -> np.ndarray:
+        """Fitted less measured log loss, in the points' order."""
+        return self.fit.residuals
+
+    @property
+    def spread(self) -> float:
+        """RMS of the residuals for the unknowns that were fitted: what forms are compared by."""
+        return self.rms * math.sqrt(len(self.points) / max(1, len(self.points) - 5))
+
+    def band(self, n_params: float, n_tokens: np.ndarray, level: float = 0.95):
+        """Loss by the refits over token counts: the low and the high end of that share of them."""
+        a, b, e, alpha, beta = self.refits.theta.T[:, :, None]
+        with np.errstate(over="ignore"):
+            losses = np.exp(e) + np.exp(a - alpha * math.log(n_params))
+            losses = losses + np.exp(b - beta * np.log(n_tokens))
+        return np.quantile(losses, [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+    def formula(self) -> str:
+        law = self.law
+        size, text = f"{law.A:.4g} / N^{law.alpha:.3f}", f"{law.B:.4g} / D^{law.beta:.3f}"
+        return f"L = {law.E:.3f} + {size} + {text}"
 
     @property
     def rms(self) -> float:

@@ -22,11 +22,12 @@ from x1lib.settings import opt
 from x1lib.sweep import costs, money
 from x1lib.sweep import design as designs
 from x1lib.sweep import points as pts
-from x1lib.sweep.answers import fits_of, summary, words_of, write_answers
+from x1lib.sweep.answers import Fits, best_of, fits_of, summary, words_of, write_answers
 from x1lib.sweep.costs import Speed
 from x1lib.sweep.design import FIT, HELDOUT, Design, Recipe, SweepError
 from x1lib.sweep.drawing import draw
-from x1lib.sweep.fitting import DEFAULT_N, Fitted, fit_points
+from x1lib.sweep.fitting import Fitted
+from x1lib.sweep.joint import Joint
 from x1lib.sweep.money import Price
 from x1lib.sweep.probe import probe
 from x1lib.sweep.processes import LocalRunner, RayRunner
@@ -247,11 +248,15 @@ def _write_points(sweep: Sweep) -> list[pts.Point]:
 def _seal(design: Design, rows: list[pts.Point], out: Path, log) -> dict[str, str]:
     """Seal the held-out size's losses; nothing where the fitted runs carry no law."""
     try:
-        fitted = fit_points(pts.finished(rows, FIT), DEFAULT_N)
-        sealed = seal_heldout(design, rows, fitted, out)
+        fits, missing = fits_of(pts.finished(rows, FIT))
+        best, *other = best_of(fits) or [None]
+        if best is None:
+            raise ScalingError(next(iter(missing.values())))
+        sealed = seal_heldout(design, rows, best, out, other[0] if other else None)
     except ScalingError as error:
         log(f"the largest size is not predicted, so it is not trained: {error}")
         return {}
+    log(f"of the two forms the {best.form} one leaves less: {best.rms:.2%}")
     log(f"sealed: {len(sealed)} predictions of {design.sizes[-1]}, whose runs come now")
     return sealed
 
@@ -266,15 +271,15 @@ class Results:
     folder: Path
     design: Design
     points: list[pts.Point]
-    fits: dict[str, Fitted]
+    fits: Fits
     reveals: list[Reveal]
     found: dict
     words: str
 
     @property
-    def fitted(self) -> Fitted:
-        """The fit with N counted as everywhere on the page."""
-        return self.fits[DEFAULT_N]
+    def fitted(self) -> Fitted | Joint | None:
+        """The form that leaves less, N counted as everywhere on the page; None without a fit."""
+        return next(iter(best_of(self.fits)), None)
 
     @property
     def done(self) -> list[pts.Point]:
@@ -300,10 +305,11 @@ def answer(out: Path, log: Callable[[str], object] = print, lr_runs: Path | None
     found = summary(design, rows, fits, missing, reveals, mine)
     words = words_of(design, rows, found, bytes_per_token(design))
     write_answers(out, found, words)
-    if DEFAULT_N in fits:
-        draw(out / FIGURE, rows, fits[DEFAULT_N], found["prediction_1e9"], reveals)
+    if best := best_of(fits):
+        draw(out / FIGURE, rows, best[0], found["prediction_1e9"], reveals)
+        every = [fit for by_n in fits.values() for fit in by_n.values()]
         try:
-            seal_lab00(design, fits, out, Target())
+            seal_lab00(design, every, best[0], out, Target())
         except SweepError as error:
             log(f"no prediction for lab00: {error}")
     return Results(out, design, rows, fits, reveals, found, words)

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from x1lib.sweep.design import FIT, HELDOUT, Design, SweepError
-from x1lib.sweep.fitting import DEFAULT_N, Fitted, ruler
+from x1lib.sweep.fitting import Fitted, ruler
+from x1lib.sweep.joint import Joint
 from x1lib.sweep.points import COUNTS, Point, finished
 from x1lib.sweep.running import manifest
 from x1lib.tracking import write_json
@@ -23,10 +24,13 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def seal_heldout(design: Design, points: list[Point], fitted: Fitted, out: Path) -> dict[str, str]:
+def seal_heldout(
+    design: Design, points: list[Point], fitted: Fitted | Joint, out: Path, other=None
+) -> dict[str, str]:
     """Predict each run of the held-out size and write it down; run id -> sha256 of what was said.
 
-    What was sealed before stays: a prediction made anew after a result is none.
+    other: a fit of the other form, whose word is kept beside. What was sealed before stays: a
+    prediction made anew after a result is none.
     """
     path = out / SEALED
     kept = json.loads(path.read_text()) if path.exists() else {}
@@ -38,6 +42,9 @@ def seal_heldout(design: Design, points: list[Point], fitted: Fitted, out: Path)
         said = {
             "run": run.id,
             "n": fitted.n,
+            "form": fitted.form,
+            "other_form": other and other.form,
+            "other_loss": other and float(other.law.loss(n_params, run.n_tokens)),
             "n_params": n_params,
             "tokens": run.n_tokens,
             "loss": loss,
@@ -66,11 +73,19 @@ class Reveal:
     ruler: float
     measured: float
     sound: bool
+    form: str = "additive"
+    other_form: str | None = None
+    other_loss: float | None = None
 
     @property
     def error(self) -> float:
         """Relative, of the law."""
         return self.loss / self.measured - 1
+
+    @property
+    def other_error(self) -> float | None:
+        """Relative, of the other form."""
+        return None if self.other_loss is None else self.other_loss / self.measured - 1
 
     @property
     def ruler_error(self) -> float:
@@ -94,6 +109,7 @@ def reveal(points: list[Point], out: Path, runs: Path) -> list[Reveal]:
         sound = sha256(one["text"]) == one["sha256"] == values.get("config", {}).get("sealed")
         sound = sound and said["sealed"] <= values.get("created", "")
         picked = {key: said[key] for key in ("loss", "low", "high", "ruler", "tokens")}
+        picked |= {k: said[k] for k in ("form", "other_form", "other_loss") if k in said}
         found.append(Reveal(name, measured=measured[name].val_loss, sound=bool(sound), **picked))
     return sorted(found, key=lambda one: one.tokens)
 
@@ -119,11 +135,14 @@ OTHER_RECIPE = 0.06
 REACH = (3e5, 3e7)  # tokens between which the curve stands
 
 
-def seal_lab00(design: Design, fits: dict[str, Fitted], out: Path, target: Target) -> dict:
+def seal_lab00(
+    design: Design, fits: list[Fitted | Joint], best: Fitted | Joint, out: Path, target: Target
+) -> dict:
     """Write prediction.json, which lab00 reads: loss over tokens, and an interval.
 
-    The interval spans the intervals of every count of N, each wider by what the other recipe may
-    do. Written once: it stays when a sweep is fitted again. Raises SweepError for another text.
+    The curve is the best fit's; the interval spans those of every fit, whatever its form and its
+    count of N, each wider by what the other recipe may do. Written once: it stays when a sweep is
+    fitted again. Raises SweepError for another text.
     """
     path = out / PREDICTION
     if path.exists():
@@ -138,17 +157,17 @@ def seal_lab00(design: Design, fits: dict[str, Fitted], out: Path, target: Targe
     count, curve = design.count(target.shape), []
     for i in range(25):
         n_tokens = round(REACH[0] * (REACH[1] / REACH[0]) ** (i / 24))
-        said = {n: fit.predict(getattr(count, n), n_tokens) for n, fit in fits.items()}
-        low = min(low for _, low, _ in said.values()) * math.exp(-OTHER_RECIPE)
-        high = max(high for _, _, high in said.values()) * math.exp(OTHER_RECIPE)
-        loss = said[DEFAULT_N][0]
+        said = [fit.predict(getattr(count, fit.n), n_tokens) for fit in fits]
+        low = min(low for _, low, _ in said) * math.exp(-OTHER_RECIPE)
+        high = max(high for _, _, high in said) * math.exp(OTHER_RECIPE)
+        loss = float(best.law.loss(getattr(count, best.n), n_tokens))
         curve.append({"n_tokens": n_tokens, "loss": loss, "low": low, "high": high})
     found = {
         "sealed": datetime.now(UTC).isoformat(timespec="seconds"),
         **asdict(target),
         "n_params": {n: getattr(count, n) for n in COUNTS},
-        "law": {n: asdict(fit.law) for n, fit in fits.items()},
-        "interval": "95% of every count of N, wider by a factor of"
+        "law": {f"{fit.form}, {fit.n}": asdict(fit.law) for fit in fits},
+        "interval": "95% of every form and count of N, wider by a factor of"
         f" {math.exp(OTHER_RECIPE):.3f} to either side for another depth, batch and rate",
         "curve": curve,
     }
