@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from x1lib.data import DataError
-from x1lib.data.build.keyindex import FRESH_KEYS, JOURNAL, KeyIndex
+from x1lib.data.building.keyindex import FRESH_KEYS, JOURNAL, KeyIndex
 from x1lib.data.stages import minhash
 
 pytest.importorskip("rensa", reason="rensa is not installed: no MinHash to test")
@@ -121,8 +121,8 @@ def test_the_index_equals_a_set_through_runs_files_and_reopening(
     rng = np.random.default_rng(seed)
     seen: set[int] = set()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("x1lib.data.build.keyindex.FRESH_KEYS", 2**fresh)
-        patch.setattr("x1lib.data.build.keyindex.READ_ROWS", 16)
+        patch.setattr("x1lib.data.building.keyindex.FRESH_KEYS", 2**fresh)
+        patch.setattr("x1lib.data.building.keyindex.READ_ROWS", 16)
         index = KeyIndex(folder, 3, 0, memory_bytes=256)
         for i in range(n_batches):
             rows = rows_with_repeats(rng, int(rng.integers(0, 12)))

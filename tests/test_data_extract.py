@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from x1lib.data import SourceError, make_warc
-from x1lib.data.build import build, recipe
+from x1lib.data.building import build, recipe
 from x1lib.data.shards import Shards
 from x1lib.data.sources import ASSETS, open_source
 from x1lib.data.stages import Count, quality, run_stages

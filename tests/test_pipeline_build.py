@@ -17,8 +17,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from x1lib.data import DataError, ShardError, Shards, SourceError, load_tokenizer, writer
-from x1lib.data.build import Recipe, build, recipe
-from x1lib.data.build.encode import MAX_UNBROKEN_CHARACTERS, Encoder
+from x1lib.data.building import Recipe, build, recipe
+from x1lib.data.building.encode import MAX_UNBROKEN_CHARACTERS, Encoder
 from x1lib.data.streams import open_stream
 
 REPOSITORY = Path(__file__).parent.parent
@@ -193,7 +193,7 @@ def test_the_folder_is_told_apart_by_all_that_decides_its_bytes(source, tmp_path
 def test_a_second_call_reuses_the_folder(source, tmp_path, monkeypatch):
     folder = built(source, PLAIN, tmp_path)
     before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
-    monkeypatch.setattr("x1lib.data.build.building._Building", None)
+    monkeypatch.setattr("x1lib.data.building.onepass._Building", None)
     assert built(source, PLAIN, tmp_path) == folder
     assert {p: p.stat().st_mtime_ns for p in folder.iterdir()} == before
 
@@ -286,8 +286,9 @@ def test_a_block_that_changed_is_written_again_with_the_same_decisions(source, t
 def test_workers_die_with_the_builder(source, tmp_path):
     """No process is left behind when the one that started them is killed."""
     code = (
-        "import os, signal, sys; from x1lib.data.build.work import Workers;"
-        "from x1lib.data.build import recipe; w = Workers(recipe('plain', tokenizer='bytes'), 3);"
+        "import os, signal, sys; from x1lib.data.building.work import Workers;"
+        "from x1lib.data.building import recipe;"
+        "w = Workers(recipe('plain', tokenizer='bytes'), 3);"
         "print(*w._pool._processes, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run(
@@ -311,7 +312,7 @@ def test_workers_die_with_the_builder(source, tmp_path):
 
 
 def test_a_worker_that_is_killed_is_told(source, tmp_path, monkeypatch):
-    from x1lib.data.build import work
+    from x1lib.data.building import work
 
     def die(self, documents):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -325,7 +326,7 @@ def test_a_worker_that_is_killed_is_told(source, tmp_path, monkeypatch):
 
 MEMORY = """
 import resource, sys
-from x1lib.data.build import build, recipe
+from x1lib.data.building import build, recipe
 chosen = recipe("plain", dedup="exact", tokenizer="bytes", block_tokens=2**20)
 build(sys.argv[1], chosen, root=sys.argv[2], log=None)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

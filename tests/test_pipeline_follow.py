@@ -12,7 +12,7 @@ import pytest
 from data_folders import distinct_blocks, write_folder, write_jsonl
 
 from x1lib.data import DataError, ShardError, Shards, writer
-from x1lib.data.build import FollowedShards, build, build_command, feed, has_writer, recipe
+from x1lib.data.building import FollowedShards, build, build_command, feed, has_writer, recipe
 
 REPOSITORY = Path(__file__).parent.parent
 SMALL = {"tokenizer": "bytes", "block_tokens": 50_000, "heldout_tokens": 20_000}
@@ -20,12 +20,12 @@ SMALL = {"tokenizer": "bytes", "block_tokens": 50_000, "heldout_tokens": 20_000}
 # A build that stays a while at each block, so that a reader is faster than it.
 SLOW = """
 import sys, time
-from x1lib.data.build import building, build, recipe
-write = building.writer.write_tokens
+from x1lib.data.building import build, onepass, recipe
+write = onepass.writer.write_tokens
 def slowly(*arguments):
     time.sleep(float(sys.argv[3]))
     return write(*arguments)
-building.writer.write_tokens = slowly
+onepass.writer.write_tokens = slowly
 print(build(sys.argv[1], recipe("plain", tokenizer="bytes", block_tokens=50_000,
             heldout_tokens=20_000), root=sys.argv[2], log=None))
 """

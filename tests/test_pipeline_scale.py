@@ -12,7 +12,7 @@ import pytest
 from data_folders import contents, write_jsonl
 
 from x1lib.data import DataError, ShardError, Shards
-from x1lib.data.build import build, recipe
+from x1lib.data.building import build, recipe
 from x1lib.data.scale import plan
 from x1lib.data.scale.parts import DoneWork, PartsStream, PartStep, part_folder, read_worked
 from x1lib.data.scale.running import build_with, working_folder

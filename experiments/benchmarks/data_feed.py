@@ -20,7 +20,7 @@ from pathlib import Path
 
 from data_tokenize import texts_of
 
-from x1lib.data.build import feed
+from x1lib.data.building import feed
 
 SEQ_LEN = 1_024
 BATCH_TOKENS = 131_072

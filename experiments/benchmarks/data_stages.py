@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from x1lib.data import load_tokenizer
-from x1lib.data.build.encode import Encoder
-from x1lib.data.build.keyindex import KeyIndex
-from x1lib.data.build.work import document_keys
+from x1lib.data.building.encode import Encoder
+from x1lib.data.building.keyindex import KeyIndex
+from x1lib.data.building.work import document_keys
 from x1lib.data.stages import gopher, language, minhash, pii, quality, web_rules
 from x1lib.data.stages.chain import n_utf8_bytes
 from x1lib.data.streams import open_stream

@@ -25,8 +25,8 @@ import numpy as np
 import tiktoken
 
 from x1lib.data import Shards, load_tokenizer
-from x1lib.data.build import build, recipe
-from x1lib.data.build.encode import Encoder
+from x1lib.data.building import build, recipe
+from x1lib.data.building.encode import Encoder
 from x1lib.data.sources import open_source
 
 DOCUMENT_CHARACTERS = 4_000

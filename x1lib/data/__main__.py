@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from x1lib import X1Error
-from x1lib.data.build.tally import Tally
+from x1lib.data.building.tally import Tally
 from x1lib.data.commands import add_build, add_plan
 from x1lib.data.pipeline import DEFAULT_BLOCK_TOKENS, prepare
 from x1lib.data.shards import Shards

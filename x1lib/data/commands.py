@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from x1lib.data.build.building import build
-from x1lib.data.build.recipe import DEDUP, FILTERS, PRESETS, recipe
+from x1lib.data.building.onepass import build
+from x1lib.data.building.recipe import DEDUP, FILTERS, PRESETS, recipe
 from x1lib.data.errors import DataError
 from x1lib.data.streams import CATALOG
 from x1lib.data.tokenizer import NAMES

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from x1lib.data import writer
-from x1lib.data.build.recipe import Recipe
-from x1lib.data.build.work import Worked, Worker
+from x1lib.data.building.recipe import Recipe
+from x1lib.data.building.work import Worked, Worker
 from x1lib.data.errors import DataError, ShardError
 from x1lib.data.stages.chain import Count
 from x1lib.data.streams import Batch, FileStream, Stream, open_stream

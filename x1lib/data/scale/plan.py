@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from x1lib.data.build.recipe import Recipe
-from x1lib.data.build.work import Worker
+from x1lib.data.building.recipe import Recipe
+from x1lib.data.building.work import Worker
 from x1lib.data.sources import open_source
 from x1lib.data.stages.chain import n_utf8_bytes
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from x1lib.data.build.building import assemble, plan_folder
-from x1lib.data.build.recipe import Recipe
+from x1lib.data.building.onepass import assemble, plan_folder
+from x1lib.data.building.recipe import Recipe
 from x1lib.data.errors import DataError, ShardError, missing_library
 from x1lib.data.pipeline import data_root
 from x1lib.data.scale.parts import DONE, DoneWork, PartsStream, PartStep, part_folder
