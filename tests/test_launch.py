@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,10 +18,10 @@ import nbformat
 import pytest
 from data_folders import write_jsonl
 
-from x1lib import checkpoint, launch, settings, tracking
+from x1lib import checkpoint, launch, settings, tracking, watchdog
 from x1lib.budget_guard import BudgetRefused, Ledger
 from x1lib.data import SourceError, TokenizerError
-from x1lib.launch import following, starting
+from x1lib.launch import companions, following, starting
 from x1lib.settings import ConfigError
 from x1lib.shapes import ShapeError
 from x1lib.train import Config
@@ -64,6 +65,9 @@ def config(text, tmp_path):
     yield make
     if pid := starting._holder(folder):
         os.kill(pid, signal.SIGKILL)
+    for place in tmp_path.glob("run*"):
+        if pid := watchdog.holder(place):  # or it would watch on, to a cap of days
+            os.kill(pid, signal.SIGKILL)
 
 
 def follower(config: Config) -> subprocess.Popen:
@@ -170,23 +174,33 @@ def test_a_run_that_costs_money_is_watched_and_one_watchdog_is_enough(config, tm
 
 
 def test_a_watchdog_with_an_old_price_or_command_makes_room(config, monkeypatch):
-    """The trainer that it watches stays; the new one has what the reader says now."""
+    """The trainer that it watches stays; the new one has what the reader says now.
+
+    From its first second: whoever is said to watch holds the folder.
+    """
     monkeypatch.delenv("X1_TERMINATE", raising=False)
     paid = {"steps": 0, "hours": 0.1, "usd_per_hour": 0.01, "billed_since": int(time.time())}
     settings_, said = config(**paid, cap_usd=40.0), []
     run = launch.start(settings_, log=said.append)
     old = int(re.search(r"watchdog: process (\d+)", "\n".join(said))[1])
+    assert watchdog.holder(run.folder) == old
     record = run.folder / "watchdog.json"
     until = time.monotonic() + 60
+    again = []
+    launch.start(settings_, log=again.append)
+    assert not any(line.startswith(("watchdog", "budget")) for line in again)
     while not record.exists():  # it watches
         assert time.monotonic() < until
         time.sleep(0.05)
-    again = []
-    launch.start(settings_, log=again.append)
     launch.start(config(**paid, cap_usd=60.0), log=again.append)  # a cap is read, not told
     assert not any(line.startswith("watchdog") for line in again)
+    assert again[-1] == (
+        "budget: the cap of all labs was 40.00 and is 60.00 now; the trainer at work follows it"
+    )
+    assert Ledger(run.folder.parent / "ledger.jsonl").recorded_cap_usd == 60.0
     monkeypatch.setenv("X1_TERMINATE", "true")
     launch.start(config(**paid | {"usd_per_hour": 0.02}), log=again.append)
+    assert "keeps its price of 0.01 an hour, not 0.02: launch.stop(run)" in again[-1]
     (line,) = [line for line in again if line.startswith("watchdog: ")]
     assert "in place of the one with the old settings" in line and line.endswith("and the machine")
     new = int(re.search(r"process (\d+)", line)[1])
@@ -196,14 +210,86 @@ def test_a_watchdog_with_an_old_price_or_command_makes_room(config, monkeypatch)
         time.sleep(0.05)
     begun = [json.loads(text) for text in (run.folder.parent / "ledger.jsonl").open()]
     prices = [one["usd_per_hour"] for one in begun if one.get("role") == "watchdog"]
-    assert prices == [0.01, 0.02]
+    assert prices == [0.01, 0.02] and watchdog.holder(run.folder) == new
     json_before = json.loads(record.read_text())
     record.write_text(json.dumps(json_before | {"status": "ending"}))  # it ends the machine
     launch.start(settings_, log=again.append)
-    assert "is ending the run and stays" in again[-1] and starting._children[new].poll() is None
-    starting._children[new].kill()  # or it would go on to the cap
-    starting._children[new].wait()
+    assert (
+        any("is ending the run and stays" in line for line in again)
+        and starting._children[new].poll() is None
+    )
     launch.stop(run, log=lambda line: None)
+
+
+def test_a_correction_in_the_first_second_is_not_lost(config):
+    settings_, said = config(steps=0, hours=0.1, usd_per_hour=0.01), []
+    settings_ = replace(settings_, billed_since=int(time.time()))
+    for price in (0.01, 0.02, 0.03):  # before the first watchdog knows the run's name
+        launch.start(replace(settings_, usd_per_hour=price), log=said.append)
+    lines = [line for line in said if line.startswith("watchdog: ")]
+    first, second, third = (int(re.search(r"process (\d+)", line)[1]) for line in lines)
+    assert watchdog.holder(Path(settings_.out)) == third
+    assert [starting._children[one].wait(10) for one in (first, second)] == [-signal.SIGTERM] * 2
+
+
+def test_a_watchdog_that_does_not_take_the_run_is_never_called_one(config, monkeypatch):
+    (wrong := Path(config().out).parent / "wrong").mkdir()
+    run = launch.Launched(wrong, "started", os.getpid())
+    monkeypatch.setattr(companions, "_watchdog_arguments", lambda *_: [str(wrong), "--no-such"])
+    said = companions.watched(run, config(hours=1.0, usd_per_hour=0.01))
+    assert "warning: NO watchdog is at work" in said and "unrecognized arguments" in said
+
+
+def test_the_watchdog_of_a_finished_run_makes_room_with_it(config):
+    """It stays with the machine, and would judge the next run by the old price and command."""
+    settings_ = config()
+    folder = Path(settings_.out)
+    folder.mkdir()
+    tracking.write_json(
+        folder / "manifest.json",
+        {"run_id": "R", "status": "finished", "config": vars(settings_) | {"seed": 7}},
+    )
+    now = f"--billed-since={int(time.time())}"
+    command = [sys.executable, "-m", "x1lib.watchdog", str(folder), "--usd-per-hour=0.01", now]
+    old = subprocess.Popen([*command, "--terminate=true"], cwd=ROOT)
+    try:
+        until = time.monotonic() + 60
+        while not (folder / "watchdog.lock").exists() or watchdog.holder(folder) != old.pid:
+            assert time.monotonic() < until and old.poll() is None
+            time.sleep(0.05)
+        (folder / "watchdog.json").write_text('{"status": "ending"}')
+        with pytest.raises(launch.LaunchError, match="is ending this machine"):
+            launch.make_room(settings_, log=lambda line: None)
+        assert old.poll() is None and folder.exists()
+        (folder / "watchdog.json").unlink()
+        launch.make_room(settings_, log=lambda line: None)
+        assert old.wait(10) == -signal.SIGTERM
+        assert not folder.exists() and (folder.parent / "run-1" / "watchdog.lock").exists()
+    finally:
+        old.kill()
+
+
+def test_a_priced_run_that_is_refused_says_who_ends_the_machine(config, monkeypatch):
+    monkeypatch.delenv("X1_TERMINATE", raising=False)
+    since = {
+        "hours": 0.1,
+        "usd_per_hour": 1.0,
+        "billed_since": int(time.time()) - 7200,
+        "cap_usd": 1.0,
+    }
+    words = "billed on at 1 an hour and nothing ends it: end it yourself at your provider's console"
+    with pytest.raises(launch.RunFailed, match=f"(?s)BudgetRefused.*{words}, or start"):
+        launch.follow(launch.start(config(**since), log=lambda line: None))
+    with pytest.raises(BudgetRefused, match=words):
+        launch.check_budget(config(**since))
+    monkeypatch.setenv("X1_TERMINATE", "true")
+    now = since | {"hours": 100.0, "billed_since": int(time.time())}
+    with pytest.raises(BudgetRefused, match=f"would fit.*{words}, or with 'true', or start"):
+        launch.check_budget(config(**now))
+    monkeypatch.setattr(watchdog, "at_work", lambda folder: True)
+    with pytest.raises(BudgetRefused) as refused:
+        launch.check_budget(config(**since))
+    assert "billed on" not in str(refused.value)
 
 
 def test_a_relaunch_is_set_aside_where_a_run_costs_money(config):

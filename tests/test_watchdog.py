@@ -24,6 +24,9 @@ from x1lib.watchdog import (
     Watch,
     Watchdog,
     WatchdogError,
+    holder,
+    retire,
+    take,
     terminator,
     trainer_of,
 )
@@ -392,6 +395,53 @@ def test_a_request_is_tried_until_it_works_and_no_key_is_written(tmp_path, monke
 def test_a_command_that_does_not_answer_is_given_up(monkeypatch):
     monkeypatch.setattr("x1lib.watchdog.terminate.ATTEMPT_SECONDS", 0.2)
     assert Command("sleep 30").attempt() == (False, "no answer in 0 s")
+
+
+# One at work in a folder
+
+
+def test_the_folder_is_taken_before_the_first_word_of_the_run(tmp_path):
+    """A trainer may tokenise for minutes before it has a name; a second one is told at once."""
+    (run := tmp_path / "run").mkdir()
+    path = lock(run, os.getpid())
+    flags = ("--usd-per-hour=0.01", f"--billed-since={int(time.time())}")
+    with open(path, "a"):  # this process is the trainer, and has no manifest
+        first = watchdog(run, *flags)
+        try:
+            until = time.monotonic() + 30
+            while holder(run) != first.pid:
+                assert time.monotonic() < until and first.poll() is None
+                time.sleep(0.05)
+            assert not (tmp_path / "ledger.jsonl").exists()
+            second = watchdog(run, *flags)
+            output, _ = second.communicate(timeout=30)
+            assert second.returncode == 2 and "is watched already" in output
+            assert retire(run) and first.wait(10) == -signal.SIGTERM
+        finally:
+            first.kill()
+            first.communicate()
+
+
+def test_a_watchdog_whose_folder_was_taken_over_leaves_all_to_the_new_one(tmp_path):
+    run, said = tmp_path / "run", []
+    run.mkdir()
+    (run / "metrics.jsonl").write_text('{"event": "finished"}\n')
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    held = Purse(ledger, 0.01, "R", role="watchdog", billed_since=time.time())
+    settings = {"silent_seconds": 60, "poll_seconds": 0.05, "terminate": Command("true")}
+    old = Watchdog(run, purse=held, log=said.append, **settings)
+    at_work = threading.Thread(target=lambda: said.append(old.run()), daemon=True)
+    at_work.start()
+    run.rename(tmp_path / "run-1")
+    time.sleep(0.3)
+    assert at_work.is_alive()  # nobody else watches the machine
+    run.mkdir()
+    with take(run):
+        (run / "watchdog.json").write_text("the new one's")
+        at_work.join(10)
+        assert said[-1] == 0 and "another watches" in said[-2]
+    assert (run / "watchdog.json").read_text() == "the new one's"
+    assert Ledger(tmp_path / "ledger.jsonl").notes[-1]["reason"].endswith("watches the folder")
 
 
 # What it refuses

@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 
 from x1lib import data, settings
+from x1lib.budget_guard import BudgetRefused, CapTooSmall
 from x1lib.data.sources import open_source
+from x1lib.launch.companions import unwatched
 from x1lib.launch.places import project_root, run_folder
 from x1lib.session import money
 from x1lib.session.opening import open_data
@@ -80,9 +82,17 @@ def _whole(name: str, value: object) -> object:
 def check_budget(config: Config) -> str:
     """Say what a run would take of the budget of all labs; nothing is written.
 
-    Raises BudgetRefused where it does not fit, with the price and the hours that would.
+    Raises BudgetRefused where it does not fit, with the price and the hours that would,
+    and CapTooSmall; both say who must end a machine that costs money.
     """
-    return money.check(config, project_root() / config.out)
+    folder = project_root() / config.out
+    try:
+        return money.check(config, folder)
+    except (BudgetRefused, CapTooSmall) as error:
+        error.args = (
+            ". ".join(filter(None, [str(error), unwatched(folder, config.usd_per_hour)])),
+        )
+        raise
 
 
 def open_text(config: Config) -> tuple[data.Shards, data.Tokenizer]:

@@ -13,8 +13,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from x1lib import X1Error, checkpoint, runtime, settings, tracking
-from x1lib.launch.companions import WATCHDOG_LOG, check_terminate, mirrored, watched
+from x1lib import X1Error, checkpoint, runtime, settings, tracking, watchdog
+from x1lib.launch.companions import (
+    WATCHDOG_LOG,
+    check_terminate,
+    mirrored,
+    told,
+    unwatched,
+    watched,
+)
 from x1lib.launch.detached import children as _children
 from x1lib.launch.detached import detached, is_alive
 from x1lib.launch.places import (
@@ -89,6 +96,11 @@ def make_room(config: Config, log: Callable[[str], object] = print) -> Path:
     if stored and done and changed and not _holder(folder):
         numbered = (folder.with_name(f"{folder.name}-{i}") for i in itertools.count(1))
         aside = next(place for place in numbered if not place.exists())
+        if not watchdog.retire(folder):  # or it would go on beside the next one's
+            raise LaunchError(
+                f"the watchdog of {shown(folder)} is ending this machine, so nothing is begun on"
+                " it; start again on another, or end that watchdog first"
+            )
         folder.rename(aside)
         was = ", ".join(f"{name} {then!r}" for name, (then, _) in changed.items())
         what = "finished run" if stored.get("status") == "finished" else "run without a step"
@@ -131,6 +143,7 @@ def start(config: Config, log: Callable[[str], object] = print) -> Launched:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two notebooks started at once, the second attaches
         launched, line = _start(config, folder)
         beside = [mirrored(launched), watched(launched, config)]
+        beside += told(launched, config) if launched.how == "attached" else []
     for said in filter(None, [line, *beside]):
         log(said)
     return launched
@@ -228,4 +241,6 @@ def why(run: Launched) -> str:
         if tracking.last_step(run.folder):
             advice = "start it again: in a minute it evaluates and exports what it came to"
     start = f"the run in {shown(run.folder)} did not finish; the end of its {LOG}:"
-    return "\n".join([start, *lines, f"The trainer (process {run.pid}) {how}; {advice}."])
+    end = f"The trainer (process {run.pid}) {how}; {advice}."
+    billed = unwatched(run.folder, read_json(run.folder / ASKED).get("usd_per_hour", 0.0))
+    return "\n".join(filter(None, [start, *lines, end, billed]))

@@ -5,9 +5,10 @@ that ends by itself it does nothing. A guest's own `shutdown` may leave the mach
 the provider's terminate command does not, and that is what it runs.
 """
 
+from x1lib.watchdog.holding import asked, at_work, digest, holder, retire, take
 from x1lib.watchdog.terminate import TEMPLATES, Command, Request, terminator
 from x1lib.watchdog.trainer import Trainer, WatchdogError, trainer_of
-from x1lib.watchdog.watching import Verdict, Watch, Watchdog, asked, at_work, digest, retire
+from x1lib.watchdog.watching import Verdict, Watch, Watchdog
 
 __all__ = [
     "TEMPLATES",
@@ -21,7 +22,9 @@ __all__ = [
     "asked",
     "at_work",
     "digest",
+    "holder",
     "retire",
+    "take",
     "terminator",
     "trainer_of",
 ]

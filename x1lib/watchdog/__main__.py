@@ -23,9 +23,10 @@ from pathlib import Path
 
 from x1lib import X1Error
 from x1lib.budget_guard import Ledger, Purse
+from x1lib.watchdog.holding import digest, take
 from x1lib.watchdog.terminate import TEMPLATES, terminator
 from x1lib.watchdog.trainer import WatchdogError, trainer_of
-from x1lib.watchdog.watching import END_SECONDS, GRACE_SECONDS, POLL_SECONDS, Watchdog, digest
+from x1lib.watchdog.watching import END_SECONDS, GRACE_SECONDS, POLL_SECONDS, Watchdog
 
 FIRST_WORDS_SECONDS = 300.0  # tokenising a large text comes before a manifest
 
@@ -82,7 +83,10 @@ def purse_for(
             )
         return None
     ledger = Ledger(path, overspent_ok=True)
-    ledger.cap_usd = cap_usd or ledger.recorded_cap_usd or ledger.cap_usd
+    if cap_usd is not None:
+        ledger.cap_usd = cap_usd
+        ledger.record_cap()
+    ledger.follow_cap()
     run_id = _run_id(folder) or folder.absolute().name  # of a run that never said a word
     if usd_per_hour is None:
         usd_per_hour = ledger.runs[run_id].usd_per_hour if run_id in ledger.runs else 0.0
@@ -118,6 +122,8 @@ def main(argv: list[str] | None = None) -> int:
         terminate = terminator(given.terminate) if given.terminate else None
         if terminate:
             terminate.check()  # before a line is written
+        told = sys.argv[1:] if argv is None else argv
+        lock = take(given.folder, digest(told))  # before waiting, so that a second one is refused
         purse = purse_for(
             given.folder,
             given.ledger,
@@ -136,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
             terminate=terminate,
             grace_seconds=given.grace_seconds,
             poll_seconds=given.poll_seconds,
-            asked=digest(sys.argv[1:] if argv is None else argv),
+            lock=lock,
         ).run()
     except X1Error as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

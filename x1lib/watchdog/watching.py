@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
-import platform
 import signal
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from x1lib.budget_guard import LedgerError, Purse
-from x1lib.tracking.holders import is_locked, read_json
+from x1lib.watchdog.holding import LOCK, RECORD, take
 from x1lib.watchdog.terminate import Command, Request
 from x1lib.watchdog.trainer import (
     Trainer,
     WatchdogError,
     heartbeat,
-    holder_of,
     last_word,
     trainer_of,
 )
 
-RECORD, LOCK = "watchdog.json", "watchdog.lock"
 GRACE_SECONDS = 60.0  # from SIGTERM to SIGKILL: the trainer's save
 END_SECONDS = 60.0  # for the terminate command, two failures included
 KILL_SECONDS = 10.0  # until a killed process is gone
@@ -109,8 +105,8 @@ class Watchdog:
     """Watches the run in a folder until it ends by itself, or ends it and then the machine.
 
     terminate: how to end the machine, checked at once; None ends the trainer alone. purse: with
-    role "watchdog". asked: a digest of what it was told, for `asked`. Raises WatchdogError when the
-    folder is missing or watched already.
+    role "watchdog". lock: the folder's, where it is held already, as `take` gives it. Raises
+    WatchdogError when the folder is missing or watched already.
     """
 
     def __init__(
@@ -123,16 +119,14 @@ class Watchdog:
         grace_seconds: float = GRACE_SECONDS,
         poll_seconds: float = POLL_SECONDS,
         retry_seconds: float = 2.0,
-        asked: str = "",
+        lock: TextIO | None = None,
         log: Callable[[str], object] = print,
     ) -> None:
         self.folder, self.purse, self.terminate, self.log = Path(folder), purse, terminate, log
         self.grace_seconds, self.poll_seconds = grace_seconds, poll_seconds
         self.retry_seconds = retry_seconds
-        if not self.folder.is_dir():
-            raise WatchdogError(f"{folder} is no folder; give the folder of a run")
         described = terminate.check() if terminate else None
-        self._lock = _locked(self.folder / LOCK, asked)
+        self._lock = lock or take(self.folder)
         self.watch = Watch(silent_seconds, purse, poll_seconds)
         self.record = Record("watching", silent_minutes=silent_seconds / 60, terminate=described)
 
@@ -142,6 +136,8 @@ class Watchdog:
         begun = time.monotonic()
         with self._lock:
             while True:
+                if self._is_replaced():
+                    return self._make_way()
                 trainer = trainer_of(self.folder) or trainer
                 if trainer and trainer.pid != self.record.pid:
                     self.record.pid = trainer.pid
@@ -170,6 +166,21 @@ class Watchdog:
                 if verdict:
                     return self._end(trainer, verdict.reason)
                 time.sleep(self.poll_seconds)
+
+    def _is_replaced(self) -> bool:
+        """Whether the folder's lock is another's: it was moved aside, and a new run is there."""
+        try:
+            return not os.path.samestat(os.stat(self.folder / LOCK), os.fstat(self._lock.fileno()))
+        except OSError:  # moved, and nobody came after
+            return False
+
+    def _make_way(self) -> int:
+        """Leave all to the watchdog that came after, its watchdog.json too."""
+        self.log(f"watchdog: another watches {self.folder} now; nothing was ended")
+        with contextlib.suppress(LedgerError):
+            if self.purse:
+                self.purse.leave("watchdog: left: another watches the folder")
+        return 0
 
     @property
     def _ends_what_is_billed(self) -> bool:
@@ -258,6 +269,8 @@ class Watchdog:
 
     def _write(self) -> None:
         """Replace watchdog.json; a full disk is no reason to stop watching."""
+        if self._is_replaced():
+            return
         self.record.updated = _now()
         path = self.folder / RECORD
         with contextlib.suppress(OSError):
@@ -268,56 +281,3 @@ class Watchdog:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def at_work(folder: Path) -> bool:
-    """Whether a watchdog of this run is at work."""
-    return is_locked(Path(folder) / LOCK)
-
-
-def digest(arguments: Sequence[str]) -> str:
-    """A short name of a watchdog's arguments, the cap's left out: it is read at each look."""
-    told = [one for one in arguments if not one.startswith("--cap-usd")]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
-
-
-def asked(folder: Path) -> str | None:
-    """The digest of what the newest watchdog of this run was told."""
-    return read_json(Path(folder) / LOCK).get("asked")
-
-
-def retire(folder: Path, seconds: float = 10.0) -> bool:
-    """End the watchdog of a run, so that another can be started; False while it ends its machine.
-
-    Raises WatchdogError where it does not go.
-    """
-    folder = Path(folder)
-    if read_json(folder / RECORD).get("status") == "ending":
-        return False
-    watcher, until = holder_of(folder / LOCK), time.monotonic() + seconds
-    while at_work(folder):
-        if watcher is None or time.monotonic() > until:
-            raise WatchdogError(
-                f"the watchdog of {folder} has other settings and does not go; end the process"
-                f" that {folder / LOCK} names, and start the run again"
-            )
-        watcher.signal(signal.SIGTERM)
-        time.sleep(0.05)
-    return True
-
-
-def _locked(path: Path, asked: str):
-    """The open lock file of a watchdog, which names it; a dead one's lock frees itself."""
-    try:
-        file = open(path, "a")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        json.dump({"pid": os.getpid(), "host": platform.node(), "asked": asked}, file)
-        file.flush()
-    except BlockingIOError as error:
-        raise WatchdogError(f"{path.parent} is watched already; one watchdog is enough") from error
-    except OSError as error:
-        raise WatchdogError(
-            f"{path} cannot be written ({error.strerror}); give a writable run folder"
-        ) from error
-    return file
