@@ -574,7 +574,9 @@ hours_used = manifest["wall_clock_seconds"] / 3600
 artefacts = ", ".join(sorted({name.split("/")[0] for name in manifest["artefacts"]}))
 print(f"status: {manifest['status']}")
 print(f"you have: {artefacts} in {launch.shown(folder)}")
-cost = "nothing" if manifest["usd"] is None else f"{manifest['usd']:.2f} US dollars"
+cost = (
+    f"{manifest['usd']:.2f} US dollars" if manifest["usd"] is not None else manifest["usd_status"]
+)
 print(f"the run cost: {hours_used:.3f} h, {cost}")
 longer = "the same notebook with ten times the hours: what happens to the loss?"
 print(f"next: {longer if config.hours < 2 else 'this log beside published ones, and a price'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Collection
 
@@ -76,3 +77,39 @@ def near(name: str, known: Collection[str], n: int = 4) -> list[str]:
 
 def _plain(name: str) -> str:
     return "".join(c for c in name.lower().replace("nvidia", "") if c.isalnum())
+
+
+def check_lengths(given: dict[str, object]) -> None:
+    """Raise EconomicsError where lists and arrays do not broadcast."""
+    shapes = {}
+    for name, value in given.items():
+        if isinstance(value, list | tuple | np.ndarray):
+            try:
+                shapes[name] = np.shape(value)
+            except ValueError:
+                raise EconomicsError(f"{name} is {value!r}; expected rows of one length") from None
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        sizes = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise EconomicsError(f"arrays that do not go together: {sizes}; give one length") from None
+
+
+def check_finite(found: dict[str, object]) -> None:
+    """Raise EconomicsError, naming it, where a result is more than a number can hold."""
+    for name, value in found.items():
+        if np.isinf(value).any():
+            raise EconomicsError(
+                f"the run's {name} come to more than a number can hold; look at the exponents of"
+                " what you gave"
+            )
+
+
+def each_of(name: str, values: object) -> set | list:
+    """The distinct values of one or of a list; raises EconomicsError for an empty one."""
+    found = np.ravel(np.array(values, dtype=object))
+    if not found.size:
+        raise EconomicsError(f"{name} is {values!r}: an empty list names no run; give one or more")
+    with contextlib.suppress(TypeError):  # one that cannot be hashed is refused where it is read
+        return set(found)
+    return list(found)

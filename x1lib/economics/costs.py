@@ -11,14 +11,21 @@ import numpy as np
 from x1lib.economics import memory
 from x1lib.economics.cards import Gpu
 from x1lib.economics.cards import gpu as card_of
-from x1lib.economics.checks import EconomicsError, number
+from x1lib.economics.checks import (
+    EconomicsError,
+    check_finite,
+    check_lengths,
+    each_of,
+    number,
+)
 from x1lib.economics.flops import CONVENTIONS, flops_per_token
-from x1lib.economics.prices import STALE_DAYS, Price, price_of
+from x1lib.economics.prices import STALE_DAYS, Price, check_provider, price_of
 from x1lib.economics.wording import bill, dollars, sentence
 from x1lib.shapes import count_params, resolve
 
 HOURS_A_MONTH = 365 * 24 / 12
 CHINCHILLA_TOKENS_PER_PARAM = 20  # Hoffmann et al. 2022, table 3: about 20 at every size
+MOST_CARDS, MOST_HOURS = 10_000_000, 1e9  # more than were made; a hundred thousand years
 US_KG_CO2E_PER_KWH = 0.385  # national average that Touvron et al. 2023 (LLaMA, table 15) take
 
 
@@ -107,13 +114,13 @@ def estimate(
     fields of the result are arrays. Raises EconomicsError, saying what was expected, for anything
     impossible; warns with StalePrice of a price older than 90 days.
     """
-    _check_lengths(locals())
+    check_lengths(locals())
     _check_kinds(convention, provider, spot)
     seq_len = number("seq_len", seq_len, low=1, whole=True)
-    n_gpus = number("n_gpus", n_gpus, low=1, whole=True)
+    n_gpus = number("n_gpus", n_gpus, low=1, high=MOST_CARDS, whole=True)
     mfu = number("mfu", mfu, above=0, high=1, hint="; give 0.45 for 45%")
     failed_share = number("failed_share", failed_share, low=0, below=1)
-    setup_hours = number("setup_hours", setup_hours, low=0)
+    setup_hours = number("setup_hours", setup_hours, low=0, high=MOST_HOURS)
     pue = number("pue", pue, low=1)
     usd_per_kwh = number("usd_per_kwh", usd_per_kwh, low=0)
     kg_co2e_per_kwh = number("kg_co2e_per_kwh", kg_co2e_per_kwh, low=0)
@@ -150,7 +157,7 @@ def estimate(
         given = "neither" if hours is None else "both"
         raise EconomicsError(f"{given} of n_tokens and hours given; give one of them")
     if hours is not None:
-        hours = number("hours", hours, above=0)
+        hours = number("hours", hours, above=0, high=MOST_HOURS)
         n_tokens = hours * flops_an_hour / flops_a_token
     elif isinstance(n_tokens, str):
         if n_tokens.lower() != "chinchilla":
@@ -187,7 +194,7 @@ def estimate(
     usd = sum(usd_by_line.values())
     lines = {f"US dollars ({line})": value for line, value in usd_by_line.items()}
     counted = {"tokens": n_tokens, "FLOPs": flops, "hours": billed_gpu_hours, "kWh": kwh}
-    _check_finite(counted | lines | {"US dollars": usd})
+    check_finite(counted | lines | {"US dollars": usd})
 
     # 5. Memory of a card.
     parts = memory.state_bytes(n_params, n_gpus, zero)
@@ -250,41 +257,19 @@ class _Distinct:
         return np.asarray(self.each(get), dtype=np.float64)
 
 
-def _check_lengths(given: dict[str, object]) -> None:
-    shapes = {}
-    for name, value in given.items():
-        if isinstance(value, list | tuple | np.ndarray):
-            try:
-                shapes[name] = np.shape(value)
-            except ValueError:
-                raise EconomicsError(f"{name} is {value!r}; expected rows of one length") from None
-    try:
-        np.broadcast_shapes(*shapes.values())
-    except ValueError:
-        sizes = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise EconomicsError(f"arrays that do not go together: {sizes}; give one length") from None
-
-
 def _check_kinds(convention: object, provider: object, spot: object) -> None:
     if not isinstance(convention, str):
         raise EconomicsError(
             f"convention is {convention!r}; expected one of {', '.join(CONVENTIONS)}"
         )
-    for one in np.ravel(np.array(provider, dtype=object)):
+    for one in each_of("provider", provider):
         if not isinstance(one, str | None):
             raise EconomicsError(f"provider is {one!r}; expected a name, such as runpod, or None")
-    for one in np.ravel(np.array(spot, dtype=object)):
+        if one is not None:  # beside a price of one's own too: a misspelt one is no provider
+            check_provider(one)
+    for one in each_of("spot", spot):
         if not isinstance(one, bool | np.bool_):
             raise EconomicsError(f"spot is {one!r}; expected True or False")
-
-
-def _check_finite(found: dict[str, object]) -> None:
-    for name, value in found.items():
-        if np.isinf(value).any():
-            raise EconomicsError(
-                f"the run's {name} come to more than a number can hold; look at the exponents of"
-                " what you gave"
-            )
 
 
 def _times(what: str, amount: object, price_name: str, price: object) -> np.ndarray:

@@ -145,6 +145,17 @@ def __getattr__(name: str):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def check_provider(provider: object) -> None:
+    """Raise EconomicsError, with the names near it, for a provider that has no prices."""
+    _, providers = _table()
+    if not isinstance(provider, str) or provider not in providers:
+        alike = near(str(provider), providers) or list(providers)
+        raise EconomicsError(
+            f"no provider {provider!r} in {PRICE_FILE.name}; near it are {', '.join(alike)};"
+            " or give usd_per_gpu_hour and no provider"
+        )
+
+
 def price_of(
     provider: str,
     card: str | Gpu,
@@ -164,12 +175,7 @@ def price_of(
     n_gpus = number("n_gpus", n_gpus, low=1, whole=True)
     if n_gpus.ndim:
         raise EconomicsError(f"n_gpus is {n_gpus}; expected one whole number")
-    if not isinstance(provider, str) or provider not in providers:
-        alike = near(str(provider), providers) or list(providers)
-        raise EconomicsError(
-            f"no provider {provider!r} in {PRICE_FILE.name}; near it are {', '.join(alike)};"
-            " or give usd_per_gpu_hour"
-        )
+    check_provider(provider)
     card, spot = gpu(card).name, bool(spot)
     kind = "spot" if spot else "on-demand"
     rows = [p for p in prices if (p.provider, p.gpu, p.spot) == (provider, card, spot)]
