@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  $$python -m venv --clear $(VENV) || exit 1; \
 	fi
 	@echo "Installing into $(VENV): some minutes the first time (README, \"Set-up\")"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,dev]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,data,dev]'
 	@touch $@
 
 lab00: $(STAMP) ## train a model on real text and leave its notebook in papermill_runs/ (HOURS=0.5 for longer)
