@@ -325,7 +325,7 @@ CASES = {
     "lr-too-high": Features(9, 1.0, 0.9, lr_ratio=8.0, update_ratio=8.0),
     "adam-beta2": Features(9, 1.0, 0.9, update_ratio=6.0, gv=9.0, excess=0.0),
     "rare-token": Features(9, 3.0, 0.1, rare=0.5, disorder=0.9, excess=3.0),
-    "corrupt-data": Features(9, 3.0, 0.1, disorder=0.9, excess=3.0),
+    "corrupt-data": Features(9, 3.0, 0.1, row_disorder=0.9, excess=3.0),
     "unknown": Features(9, 1.0, 0.1, excess=0.9),
 }
 
@@ -354,6 +354,11 @@ def test_the_state_is_asked_before_the_batch():
     assert any("harder" in words for words in found.evidence_against)
 
 
+def test_text_of_another_kind_is_not_broken_text():
+    found = classify(Features(9, 1.0, 0.1, disorder=0.6, row_disorder=0.45, rare=0.06, excess=1.0))
+    assert found.cause == "unknown" and any("another kind" in words for words in found.evidence_for)
+
+
 def test_an_easy_batch_is_not_blamed():
     odd = Features(9, 1.0, 0.9, row_disorder=2.0, rare=0.3, repetition=0.9, excess=0.0)
     assert classify(odd).cause == "unknown"
@@ -379,6 +384,7 @@ def made_trace(n=60):
     series["step"] = list(range(101, 101 + n))
     series["loss"] = (4 + draw.normal(0, 0.05, n)).tolist()
     series["probe"] = (4 - 0.001 * np.arange(n)).tolist()
+    series |= {name: [0.0] * n for name in ("rare", "repetition")}
     series["gain"] = (3 + draw.normal(0, 0.1, n)).tolist()
     series["row_gain"] = (2 + draw.normal(0, 0.1, n)).tolist()
     return Trace(series, orderless_gain=-1.0)
@@ -402,6 +408,20 @@ def test_features_are_read_off_a_trace():
     assert features(trace, first=46).onset is None
     trace.series["probe"][50:] = [4.5] * 10
     assert find_onset(trace, 46) == 50
+
+
+def test_a_weak_witness_needs_another():
+    def onset(**changed):
+        trace = made_trace()
+        for name, value in changed.items():
+            trace.series[name][45] += value
+        return find_onset(trace)
+
+    assert onset(loss=0.2) is None and onset(row_gain=-3.5) is None
+    assert onset(loss=0.2, row_gain=-3.5) == 45
+    assert onset(loss=0.2, rare=0.2) == 45 == onset(loss=0.2, repetition=1.0)
+    assert onset(probe=0.08) is None and onset(update_rms=2.0) is None
+    assert onset(probe=0.08, update_rms=2.0) == 45
 
 
 # Logs

@@ -1,7 +1,7 @@
 """Why a loss spiked: a run rewound, its evidence, a cause, recoveries tried, and the report."""
 
 from x1lib.postmortem.analysis import Analysis, analyse, find_run, find_spike
-from x1lib.postmortem.classifier import CAUSES, Features, Verdict, classify, features
+from x1lib.postmortem.classifier import CAUSES, Features, Verdict, classify, features, find_onset
 from x1lib.postmortem.corpus import Corpus
 from x1lib.postmortem.cures import CURES, Cure, Incident
 from x1lib.postmortem.evidence import Detail, examine
@@ -9,7 +9,7 @@ from x1lib.postmortem.logs import LoggedSpike, read_log
 from x1lib.postmortem.replay import Outcome, Theatre, noise_floor, replay
 from x1lib.postmortem.report import write
 from x1lib.postmortem.rewound import Changes, PostmortemError, Rewound
-from x1lib.postmortem.trace import Trace, batch_excess, find_onset, watch
+from x1lib.postmortem.trace import Trace, batch_excess, watch
 
 __all__ = [
     "CAUSES",

@@ -10,13 +10,13 @@ import numpy as np
 
 from x1lib import checkpoint, tracking
 from x1lib.data import load_tokenizer
-from x1lib.postmortem.classifier import Features, Verdict, classify, features
+from x1lib.postmortem.classifier import Features, Verdict, classify, features, find_onset
 from x1lib.postmortem.corpus import Corpus
 from x1lib.postmortem.cures import CURES, HOLD, Incident
 from x1lib.postmortem.evidence import Detail, examine
 from x1lib.postmortem.replay import Outcome, Theatre, noise_floor
 from x1lib.postmortem.rewound import PostmortemError, Rewound
-from x1lib.postmortem.trace import Trace, batch_excess, find_onset, watch
+from x1lib.postmortem.trace import Trace, batch_excess, watch
 from x1lib.session.spikes import BEFORE
 from x1lib.stability import detect
 from x1lib.tracking.manifest import MANIFEST

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from x1lib.postmortem.trace import Trace, find_onset
+from x1lib.postmortem.trace import Trace
+from x1lib.stability import detect
 
 CAUSES = ("clean", "lr-too-high", "adam-beta2", "rare-token", "corrupt-data", "unknown")
 BEFORE = 10  # steps before the onset in which a cause in the state may lie
@@ -23,12 +24,33 @@ LR_RATIO = 2.5  # times the median before
 UPDATE_RATIO = 2.5  # likewise
 GV = 3.5  # clipped gradient norm over the root of the second moment: 1 where they agree
 EXCESS = 0.3  # nats by which a batch is harder than those before it, at the same weights
-RARE = 0.08  # share of the batch's tokens that are of the rarest 1%
+RARE = 0.1  # share of the batch's tokens that are of the rarest 1%
 RARE_PER_DISORDER = 0.35  # a batch drawn from rare tokens loses its order too
 DISORDER = 0.25  # share of the way from text to shuffled text, of the whole batch
-ROW_DISORDER = 0.5  # likewise, of its worst sample beside the worst samples before
-REPETITION = 0.4  # share of a sample's tokens that equal the one before them
+ROW_DISORDER = 0.55  # likewise of its worst sample: what is broken is broken wholly
+REPETITION = 0.9  # share of a sample's tokens that equal the one before them
+# A strong witness is an alarm by itself. The loss's threshold is lower than the trainer's: here
+# somebody looks. The probe is one batch and moves smoothly, so its own noise says little: it must
+# rise by 2.8% of its level. A weak one needs another: an odd batch, or updates of another size.
+LOSS_RULE, PROBE_RULE = {"k": 5.0}, {"k": 7.0, "floor": 0.004}
+WEAK_LOSS_RULE, WEAK_PROBE_RULE = {"k": 3.0}, {"k": 7.0, "floor": 0.002}
 SURE = 1.5  # times its threshold: a figure that leaves no doubt
+
+
+def find_onset(trace: Trace, first: int = 0) -> int | None:
+    """The place where a spike begins: the first from `first` on that is called one.
+
+    By the loss or the probe alone, or by less of either beside a batch or an update unlike others.
+    """
+    alarms = {*detect(trace["loss"], **LOSS_RULE), *detect(trace["probe"], **PROBE_RULE)}
+    for place in detect(trace["loss"], **WEAK_LOSS_RULE):
+        f = _near(trace, int(place), batches=0)
+        if f["row_disorder"] >= ROW_DISORDER or f["repetition"] >= REPETITION or f["rare"] >= RARE:
+            alarms.add(place)
+    for place in detect(trace["probe"], **WEAK_PROBE_RULE):
+        if _near(trace, int(place))["update_ratio"] >= UPDATE_RATIO:
+            alarms.add(place)
+    return min((int(place) for place in alarms if place >= first), default=None)
 
 
 @dataclass(frozen=True)
@@ -72,31 +94,41 @@ def features(
         onset = len(trace) - 1
     if onset is None:
         return Features(None)
-    until = max(1, min(onset, max(LEAST, onset - BEFORE)))
-    normal, near = slice(0, until), slice(max(0, onset - BEFORE), onset + 1)
-    batch = slice(max(0, onset - BATCHES), onset + 1)
-
-    def usual(name: str) -> float:
-        return float(np.median(trace[name][normal]))
-
-    gain, row_gain = usual("gain"), float(np.median(np.sort(trace["row_gain"][normal])[:3]))
-    to_shuffled = gain - trace.orderless_gain
+    until, usual = _normal(trace, onset)
     return Features(
         onset=int(trace.series["step"][onset]),
         loss_rise=float(trace["loss"][onset : onset + 5].max()) - usual("loss"),
         probe_rise=float(trace["probe"][onset : onset + 10].max()) - usual("probe"),
-        lr_ratio=float(trace["lr"][near].max()) / usual("lr"),
-        update_ratio=float(trace["update_rms"][near].max()) / usual("update_rms"),
-        gv=float(trace["gv"][near].max()) / usual("gv"),
-        rare=float(trace["rare"][batch].max()),
-        disorder=(gain - float(trace["gain"][batch].min())) / to_shuffled,
-        row_disorder=(row_gain - float(trace["row_gain"][batch].min())) / to_shuffled,
-        repetition=float(trace["repetition"][batch].max()),
+        **_near(trace, onset),
         excess=excess(onset) if callable(excess) else excess,
         other_data_rise=other_data_rise,
         lead=_lead(trace, until),
         failed=trace.failed is not None,
     )
+
+
+def _normal(trace: Trace, onset: int):
+    """How many places before an onset are normal, and a function from a name to its median."""
+    until = max(1, min(onset, max(LEAST, onset - BEFORE)))
+    return until, lambda name: float(np.median(trace[name][:until]))
+
+
+def _near(trace: Trace, onset: int, batches: int = BATCHES) -> dict[str, float]:
+    """The figures of the steps up to an onset against those that are normal."""
+    until, usual = _normal(trace, onset)
+    near = slice(max(0, onset - BEFORE), onset + 1)
+    batch = slice(max(0, onset - batches), onset + 1)
+    gain, row_gain = usual("gain"), float(np.median(np.sort(trace["row_gain"][:until])[:3]))
+    to_shuffled = gain - trace.orderless_gain
+    return {
+        "lr_ratio": float(trace["lr"][near].max()) / usual("lr"),
+        "update_ratio": float(trace["update_rms"][near].max()) / usual("update_rms"),
+        "gv": float(trace["gv"][near].max()) / usual("gv"),
+        "rare": float(trace["rare"][batch].max()),
+        "disorder": (gain - float(trace["gain"][batch].min())) / to_shuffled,
+        "row_disorder": (row_gain - float(trace["row_gain"][batch].min())) / to_shuffled,
+        "repetition": float(trace["repetition"][batch].max()),
+    }
 
 
 def _lead(trace: Trace, until: int) -> int | None:
@@ -159,10 +191,9 @@ DECISIONS = (
     ),
     Decision(
         "corrupt-data",
-        lambda f: _is_harder(f) and (f.disorder >= DISORDER or f.row_disorder >= ROW_DISORDER),
-        lambda f: max(f.disorder / DISORDER, f.row_disorder / ROW_DISORDER),
-        "the batch has lost {disorder:.0%} of the order that text has, its worst sample"
-        " {row_disorder:.0%}",
+        lambda f: _is_harder(f) and f.row_disorder >= ROW_DISORDER,
+        lambda f: f.row_disorder / ROW_DISORDER,
+        "a sample has lost {row_disorder:.0%} of the order that text has, the batch {disorder:.0%}",
     ),
 )
 
@@ -197,6 +228,10 @@ def classify(f: Features) -> Verdict:
                  " and their order are as before"]  # fmt: skip
         if f.excess is not None and f.excess >= EXCESS:
             words.append(f"the batch is {f.excess:.2f} nats harder than others at the same weights")
+        if f.disorder >= DISORDER:
+            words.append(
+                f"all of it lost {f.disorder:.0%} of its order: text of another kind, maybe"
+            )
         return Verdict("unknown", "low", tuple(words), (), f)
     pro, contra = [decision.words.format(**asdict(f))], []
     if f.onset is not None:

@@ -1,4 +1,4 @@
-"""A stretch of training watched closely: a few numbers a step, and where a spike begins in them."""
+"""A stretch of training watched closely: a few numbers a step."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ from x1lib import runtime
 from x1lib.postmortem.corpus import Corpus
 from x1lib.postmortem.rewound import Rewound
 from x1lib.session.spikes import probe_loss
-from x1lib.stability import detect
 
 SERIES = (
     "step", "loss", "grad_norm", "lr", "update_rms", "gv", "probe",
     "rare", "gain", "row_gain", "repetition",
 )  # fmt: skip
-# The loss's is lower than the trainer's: here somebody looks. The probe is one batch and moves
-# smoothly, so its own noise says little: it must rise by 2.8% of its level.
-LOSS_RULE, PROBE_RULE = {"k": 5.0}, {"k": 7.0, "floor": 0.004}
 
 
 @dataclass
@@ -83,13 +79,6 @@ def watch(run: Rewound, n_steps: int, corpus: Corpus, *, keep_rows: bool = True)
     if found.rows:
         found.orderless_gain = corpus.orderless_gain(np.concatenate(found.rows[:8]))
     return found
-
-
-def find_onset(trace: Trace, first: int = 0) -> int | None:
-    """The place where a spike begins: the first value from `first` on that loss or probe flags."""
-    alarms = np.union1d(detect(trace["loss"], **LOSS_RULE), detect(trace["probe"], **PROBE_RULE))
-    alarms = alarms[alarms >= first]
-    return int(alarms[0]) if len(alarms) else None
 
 
 def batch_excess(run: Rewound, state: dict, suspects: list, usual: list) -> float:
