@@ -38,6 +38,7 @@ from x1lib.budget_guard import (
     Plan,
     PlanError,
     Purse,
+    take_in,
     this_machine,
 )
 from x1lib.budget_guard.__main__ import main
@@ -912,6 +913,52 @@ def test_what_a_stopped_run_needs_to_go_on_stays_set_aside_when_its_machine_ends
     BudgetGuard(held.ledger, 2.0).admit(Plan("lab00", 5), "run")
     held.leave("interrupted by SIGTERM")
     assert Ledger(path).release_leftovers() == [] and Ledger(path).committed_usd > 10
+
+
+# A ledger that grew elsewhere
+
+
+def spend(path, run_id, usd, cap=50.0):
+    ledger = Ledger(path, cap)
+    ledger.settle(ledger.reserve(usd, run_id, run_id), usd)
+
+
+def test_a_ledger_that_began_elsewhere_is_counted_once(tmp_path, capsys):
+    home, away = tmp_path / "ledger.jsonl", tmp_path / "away.jsonl"
+    spend(home, "A", 30.0)
+    spend(away, "B", 4.0, cap=99.0)
+    assert take_in(home, away) == pytest.approx(4.0)
+    assert take_in(home, away) == 0.0  # again
+    spend(away, "C", 2.0)
+    text = away.read_bytes()
+    assert take_in(home, away) == pytest.approx(2.0)  # what came since
+    spend(home, "D", 1.0)
+    assert take_in(home, away) == 0.0
+    assert Ledger(home).spent_usd == pytest.approx(37.0) and away.read_bytes() == text
+    assert Ledger(home).recorded_cap_usd == 50.0 and Ledger(home).committed_usd == 0.0
+    assert main([str(home), "--take", str(away)]) == 0
+    assert "0.00 US dollars of" in capsys.readouterr().out
+    assert main([str(home), "--take", str(tmp_path / "none")]) == 2
+    away.write_bytes(text.replace(b'"usd": 2.0', b'"usd": 0.0'))
+    with pytest.raises(LedgerDamaged):
+        take_in(home, away)
+
+
+def test_of_two_ledgers_that_parted_what_they_share_counts_once(tmp_path):
+    home, away, clock = tmp_path / "ledger.jsonl", tmp_path / "away.jsonl", Clock()
+    held = purse(home, clock, price=2.0)
+    clock.seconds = HOUR
+    held.tick(force=True)
+    away.write_bytes(home.read_bytes())
+    gone = purse(away, clock, price=2.0)
+    clock.seconds = 4 * HOUR
+    gone.leave("the run went on there")
+    spend(home, "free", 0.5)
+    assert take_in(home, away) == pytest.approx(6.0)
+    assert Ledger(home).spent_usd == pytest.approx(8.5) and take_in(home, away) == 0.0
+    behind = tmp_path / "behind.jsonl"
+    behind.write_bytes(b"".join(home.read_bytes().splitlines(keepends=True)[:3]))
+    assert take_in(home, behind) == 0.0  # it is this one's beginning
 
 
 # A ledger that is gone

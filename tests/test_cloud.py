@@ -159,7 +159,7 @@ def check_sky(words):
 @pytest.mark.parametrize("line", shown())
 def test_a_command_on_the_page_exists(line):
     words = shlex.split(line)
-    if words[0] in ("./runpod.sh", "./lambda.sh"):
+    if words[0] in ("./runpod.sh", "./lambda.sh", "./sky.sh"):
         dry(words[0], *words[1:])
     elif words[0] == "python":
         check_module(words)
@@ -177,9 +177,9 @@ def test_the_smoke_run_is_priced_as_the_page_says():
 
 def test_options_that_the_page_names_exist():
     known = set()
-    for script in ("runpod.sh", "lambda.sh", "box.sh"):
+    for script in ("runpod.sh", "lambda.sh", "box.sh", "sky.sh"):
         known |= flags(call("bash", CLOUD / script, "--help").stdout)
-    known |= help_of("x1lib.economics")
+    known |= help_of("x1lib.economics") | help_of("x1lib.budget_guard")
     named = {one for part in re.findall(r"`([^`\n]+)`", PAGE) for one in flags(part)}
     known |= {"--terminate-after", "--stop-after", "--ip"}  # of others, and warned against
     assert named - known == set()
@@ -645,18 +645,29 @@ def test_two_machines_on_one_bucket_are_noticed(bucket, copied, tmp_path):
     assert follower.returncode == 2 and "another machine" in follower.stderr.read()
 
 
-def test_the_ledger_travels_and_two_stories_are_refused(bucket, copied, tmp_path):
+def test_the_ledger_travels_and_one_that_parted_is_added(bucket, copied, tmp_path):
     run, folder, *_ = copied
-    (run.parent / "ledger.jsonl").write_text("one\ntwo\n")
+    (run.parent / "ledger.jsonl").unlink(missing_ok=True)
+    spend(run.parent / "ledger.jsonl", "cloud", 4.0)
     assert bucket("save", run, folder).returncode == 0
-    elsewhere = tmp_path / "m2" / "run"
-    elsewhere.parent.mkdir()
-    (elsewhere.parent / "ledger.jsonl").write_text("one\nother\n")
-    done = bucket("restore", elsewhere, folder)
-    assert done.returncode == 2 and "money" in done.stderr and not elsewhere.exists()
-    (elsewhere.parent / "ledger.jsonl").write_text("one\n")
-    assert bucket("restore", elsewhere, folder).returncode == 0
-    assert (elsewhere.parent / "ledger.jsonl").read_text() == "one\ntwo\n"
+    home = tmp_path / "m2" / "ledger.jsonl"
+    home.parent.mkdir()
+    home.write_text("neither a ledger\nnor the beginning of one\n")
+    done = bucket("restore", home.parent / "run", folder)
+    assert done.returncode == 2 and "LedgerDamaged" in done.stderr
+    assert not (home.parent / "run").exists()
+    home.unlink()
+    spend(home, "home", 30.0)
+    done = bucket("restore", home.parent / "run", folder)
+    assert done.returncode == 0 and "4.00 US dollars of it were added" in done.stdout
+    assert Ledger(home).spent_usd == pytest.approx(34.0)
+    spend(run.parent / "ledger.jsonl", "cloud again", 2.0)  # and no step further
+    assert bucket("save", run, folder).returncode == 0
+    done = bucket("restore", home.parent / "run", folder)
+    assert "already" in done.stdout and Ledger(home).spent_usd == pytest.approx(36.0)
+    home.write_bytes((run.parent / "ledger.jsonl").read_bytes().splitlines(keepends=True)[0])
+    bucket("restore", home.parent / "run", folder)  # its beginning: the longer one stays
+    assert home.read_bytes() == (run.parent / "ledger.jsonl").read_bytes()
 
 
 def test_nothing_is_put_under_a_trainer_at_work(bucket, copied, tmp_path):
@@ -685,7 +696,11 @@ def sky_task():
 
 def test_the_task_trains_on_a_disk_and_ends_itself():
     task = sky_task()
-    ((mount, store),) = task["file_mounts"].items()
+    mounts = task["file_mounts"]
+    ((mount, store),) = [one for one in mounts.items() if isinstance(one[1], dict)]
+    sent = {Path(to).name: there for to, there in mounts.items() if isinstance(there, str)}
+    lab = CLOUD.parent.relative_to(ROOT)
+    assert sent == {name: str(lab / name) for name in ("ledger.jsonl", "ledger.away")}
     assert store["mode"] == "MOUNT" and store["name"] == "${X1_BUCKET}"
     assert task["resources"]["use_spot"] and task["resources"]["autostop"]["down"]
     assert task["resources"]["job_recovery"]["max_restarts_on_errors"] == 0
@@ -705,6 +720,76 @@ def test_the_task_trains_on_a_disk_and_ends_itself():
         assert name in task["envs"]
 
 
+def spend(path, run_id, usd):
+    ledger = Ledger(path)
+    ledger.settle(ledger.reserve(usd, run_id, run_id), usd)
+
+
+def test_a_job_takes_the_account_along_and_brings_it_home(tmp_path):
+    """The task's own last lines, on a machine of its own, between `launch` and `home`."""
+    home, box = (tmp_path / name / CLOUD.parent.relative_to(ROOT) for name in ("home", "box"))
+    for lab in (home, box):
+        shutil.copytree(CLOUD, lab / "cloud")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "sky").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
+    (tools / "sky").chmod(0o755)
+    env = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHON": sys.executable}
+    env |= {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "X1_BUCKET": "mine-1"}
+
+    def do(*words, script="sky.sh"):
+        return call("bash", home / "cloud" / script, *words, env=env)
+
+    assert do("--dry-run", "launch", "mine-1").returncode == 0
+    assert not (home / "ledger.away").exists() and not (tmp_path / "calls").exists()
+    spend(home / "ledger.jsonl", "home", 30.0)
+    assert do("launch", "mine-1", "--env", "X1_HOURS=2").returncode == 0
+    asked = (tmp_path / "calls").read_text()
+    assert asked.startswith("jobs launch -n x1 ") and "--env X1_BUCKET=mine-1" in asked
+    assert (home / "ledger.away").read_text().startswith("sky-mine-1 since 20")
+    for words, script in ((["launch", "mine-2"], "sky.sh"), (["push"], "runpod.sh")):
+        done = do(*words, script=script)
+        assert done.returncode == 2 and "'sky.sh home mine-1 FOLDER'" in done.stderr
+    # On the job's machine: what the task does before it trains.
+    sent = tmp_path / "sent"
+    sent.mkdir()
+    first = sky_task()["run"].partition("source=$X1_SOURCE")[0].replace("/tmp/x1-home", str(sent))
+    began = ["bash", "-c", first]
+    assert call(*began, cwd=tmp_path / "box", env=env).returncode == 2  # nothing was sent
+    for name in ("ledger.jsonl", "ledger.away"):
+        shutil.copy(home / name, sent)
+    other = call(*began, cwd=tmp_path / "box", env=env | {"X1_BUCKET": "mine-2"})
+    assert other.returncode == 2 and "was not given to this job" in other.stderr
+    done = call(*began, cwd=tmp_path / "box", env=env)
+    assert done.returncode == 0, done.stderr
+    assert Ledger(box / "ledger.jsonl").spent_usd == 30.0
+    spend(box / "ledger.jsonl", "cloud", 5.0)
+    (box / "run-cloud").mkdir()
+    (box / "run-cloud" / "manifest.json").write_text("{}")
+    copy = tmp_path / "copy"
+    call(sys.executable, BUCKET, "save", box / "run-cloud", copy, env=env)
+    assert do("home", "mine-2", copy).returncode == 2
+    done = do("home", "mine-1", copy)
+    assert done.returncode == 0, done.stderr
+    assert Ledger(home / "ledger.jsonl").spent_usd == 35.0
+    assert not (home / "ledger.away").exists() and (home / "run-cloud/manifest.json").exists()
+
+
+def test_a_ledger_that_was_billed_to_at_home_meanwhile_is_added_up(tmp_path):
+    lab = tmp_path / CLOUD.parent.relative_to(ROOT)
+    shutil.copytree(CLOUD, lab / "cloud")
+    (tmp_path / "build" / "fetched").mkdir(parents=True)
+    spend(lab / "ledger.jsonl", "home", 3.0)
+    spend(tmp_path / "build" / "fetched" / "ledger.jsonl", "cloud", 5.0)
+    lines = f"""set -eu; provider=p provider_actions=a default_base=b; . {lab}/cloud/home.sh
+    project={tmp_path} host=true base=b; run() {{ case $1 in ssh | rsync) ;; *) "$@" ;; esac; }}
+    fetch_ledger meter; fetch_ledger meter"""
+    env = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    done = call("bash", "-c", lines, env=env)
+    assert done.returncode == 0 and "5.00 US dollars of" in done.stdout, done.stderr
+    assert Ledger(lab / "ledger.jsonl").spent_usd == pytest.approx(8.0)
+
+
 def test_sky_itself_accepts_the_task_and_refuses_a_typo(tmp_path):
     python = os.environ.get(SKY_PYTHON)
     if not python:
@@ -720,13 +805,17 @@ def test_sky_itself_accepts_the_task_and_refuses_a_typo(tmp_path):
     )
     env = os.environ | {"HOME": str(tmp_path), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
     env.pop("PYTHONPATH", None)
-    done = call(python, "-c", check, SKY, env=env)
+    lab = tmp_path / CLOUD.parent.relative_to(ROOT)
+    lab.mkdir(parents=True)
+    (lab / "ledger.jsonl").touch()
+    (lab / "ledger.away").touch()
+    done = call(python, "-c", check, SKY, env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("[Spot]") == 2 and "/x1-bucket" in done.stdout
     for right, wrong in (("use_spot", "use_spott"), ("mode: MOUNT", "mode: MUONT")):
         planted = tmp_path / "wrong.yaml"
         planted.write_text(SKY.read_text().replace(right, wrong))
-        done = call(python, "-c", check, planted, env=env)
+        done = call(python, "-c", check, planted, env=env, cwd=tmp_path)
         assert done.returncode != 0 and wrong.split()[-1] in done.stderr, done.stderr[-2000:]
 
 

@@ -16,6 +16,7 @@ from x1lib.budget_guard.guard import (
 from x1lib.budget_guard.journal import LedgerBusy, LedgerDamaged, LedgerError, LedgerNotWritable
 from x1lib.budget_guard.ledger import BudgetRefused, CapTooSmall, Ledger
 from x1lib.budget_guard.machine import Machine, this_machine
+from x1lib.budget_guard.merging import take_in
 from x1lib.budget_guard.purse import END_SECONDS, Forecast, Purse
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "Plan",
     "PlanError",
     "Purse",
+    "take_in",
     "this_machine",
 ]

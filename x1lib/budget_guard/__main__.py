@@ -11,6 +11,7 @@ from x1lib.budget_guard.account import SECONDS_PER_HOUR
 from x1lib.budget_guard.journal import LedgerError
 from x1lib.budget_guard.ledger import Ledger
 from x1lib.budget_guard.machine import this_machine
+from x1lib.budget_guard.merging import take_in
 from x1lib.budget_guard.purse import END_SECONDS
 
 NOTES = 8  # the newest are shown
@@ -97,6 +98,12 @@ def main(argv: list[str] | None = None) -> int:
         help="first give back what is set aside under this reservation (r1, r2, ...)",
     )
     parser.add_argument(
+        "--take",
+        type=Path,
+        metavar="LEDGER",
+        help="first add what a ledger that grew elsewhere has spent since the two parted",
+    )
+    parser.add_argument(
         "--meter",
         action="store_true",
         help="first write what this machine has cost since its last line, idle hours included",
@@ -109,6 +116,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def show() -> None:
+        if arguments.take:
+            usd = take_in(arguments.ledger, arguments.take)
+            print(f"{usd:.2f} US dollars of {arguments.take} are counted here now\n")
         ledger = opened(arguments.ledger, arguments.cap_usd)
         if arguments.release:
             ledger.release(arguments.release)

@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from x1lib import X1Error, checkpoint, exit_code_of
+from x1lib.budget_guard import take_in
 from x1lib.checkpoint.files import UNSEAL_ERRORS, aside, leftovers, seal, unseal
 from x1lib.checkpoint.store import CHECKSUMS, PINS, step_path
 
@@ -236,7 +237,7 @@ def restore(folder: Path, bucket: Bucket) -> int | None:
 
     None where nothing was brought back. What the folder held is moved aside and kept. Raises
     BucketError where a trainer is at work there, where no copy can be trusted (a run must not begin
-    anew in silence), and where the ledgers tell two different stories.
+    anew in silence). Ledgers that parted are added up; LedgerError where one cannot be counted.
     """
     _refuse_while_training(folder)
     for path in leftovers(folder.parent, re.escape(folder.name), "tmp"):  # of a killed restore
@@ -244,6 +245,7 @@ def restore(folder: Path, bucket: Bucket) -> int | None:
     reasons = []
     for number, content in bucket.read():
         if (folder / "state").exists() and content["step"] <= newest_step(folder):
+            _bring_ledger(bucket, content, folder)  # a machine may have cost more, and made no step
             bucket.log(f"bucket: this disk has the run at step {newest_step(folder):,} already")
             return None
         fetched = aside(folder, "tmp")
@@ -256,7 +258,7 @@ def restore(folder: Path, bucket: Bucket) -> int | None:
             bucket.log(f"bucket: copy {number} passed over: {error}")
             continue
         try:
-            _take_ledger(fetched / ("." + LEDGER), folder.parent / LEDGER)
+            _take_ledger(fetched / ("." + LEDGER), folder.parent / LEDGER, bucket.log)
             _exchange(fetched, folder)
         except BaseException:
             shutil.rmtree(fetched, ignore_errors=True)
@@ -280,8 +282,16 @@ def _refuse_while_training(folder: Path) -> None:
             raise BucketError(f"a trainer is at work in {folder}; stop it first") from error
 
 
-def _take_ledger(fetched: Path, here: Path) -> None:
-    """Keep the longer of two ledgers, one of which must be the other's beginning."""
+def _bring_ledger(bucket: Bucket, content: dict, folder: Path) -> None:
+    if record := content["files"].get(f"../{LEDGER}"):
+        fetched = folder.parent / f".tmp-{LEDGER}"
+        fetched.unlink(missing_ok=True)
+        bucket.get(record, fetched)
+        _take_ledger(fetched, folder.parent / LEDGER, bucket.log)
+
+
+def _take_ledger(fetched: Path, here: Path, log: Callable[[str], object]) -> None:
+    """Keep the longer of two ledgers where one is the other's beginning; else add up the two."""
     if not fetched.exists():
         return
     new, old = fetched.read_bytes(), here.read_bytes() if here.exists() else b""
@@ -290,10 +300,9 @@ def _take_ledger(fetched: Path, here: Path) -> None:
     elif old.startswith(new):
         fetched.unlink()
     else:
-        raise BucketError(
-            f"{here} and the ledger in the bucket differ before their ends, so money would be"
-            " forgotten; move one away after adding its runs up"
-        )
+        usd = take_in(here, fetched)
+        fetched.unlink()
+        log(f"bucket: its ledger parted from {here.name}; {usd:.2f} US dollars of it were added")
 
 
 def _exchange(fetched: Path, folder: Path) -> None:

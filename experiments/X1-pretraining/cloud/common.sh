@@ -42,9 +42,25 @@ take_ledger() {
   if cmp -s -n "$((came_bytes < here_bytes ? came_bytes : here_bytes))" "$came" "$here"; then
     if ((came_bytes > here_bytes)); then mv "$came" "$here"; else rm "$came"; fi
   else
-    die "$here and $came tell two stories, so money would be forgotten; read both with" \
-      "'python -m x1lib.budget_guard', and keep the one that says more"
+    die "$here and $came tell two stories, so money would be forgotten; the sum of both is counted" \
+      "by 'python -m x1lib.budget_guard ONE --take THE_OTHER'"
   fi
+}
+
+# The account travels with the machine. Two with a copy each would spend the cap twice, so this
+# says which one has it: written before anything is sent, deleted when that machine is terminated.
+# Wants $project, $away, $host and $provider.
+# shellcheck disable=SC2154
+take_away() {
+  local holder='' since=''
+  [ ! -e "$project/$away" ] || read -r holder since <"$project/$away"
+  if [ -n "$holder" ] && [ "$holder" != "$host" ]; then
+    [[ $holder != sky-* ]] || die "the job with bucket ${holder#sky-} has the account ($since); first" \
+      "'sky.sh home ${holder#sky-} FOLDER', or, if it is off for good: rm $away"
+    die "machine $holder has the account ($since), and a second one could spend the cap again;" \
+      "first '$provider.sh --host $holder end', or, if it is off for good: rm $away"
+  fi
+  [ -n "$DRY_RUN" ] || printf '%s since %s\n' "$host" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$project/$away"
 }
 
 # A positive number, or an error that names what it is for.

@@ -33,19 +33,7 @@ lab=experiments/X1-pretraining
 box=$lab/cloud/box.sh
 results=$lab/run-cloud
 
-# The account travels with the machine. Two with a copy each would spend the cap twice, so this
-# says which one has it: written before anything is sent, deleted when that machine is terminated.
-away=$lab/ledger.away
-
-take_away() {
-  local holder='' since=''
-  [ ! -e "$project/$away" ] || read -r holder since <"$project/$away"
-  if [ -n "$holder" ] && [ "$holder" != "$host" ]; then
-    die "machine $holder has the account ($since), and a second one could spend the cap again;" \
-      "first '$provider.sh --host $holder end', or, if it is off for good: rm $away"
-  fi
-  [ -n "$DRY_RUN" ] || printf '%s since %s\n' "$host" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$project/$away"
-}
+away=$lab/ledger.away # see take_away in common.sh
 
 on_box() { # a command in the clone on the machine
   run ssh "$host" "cd $(quoted "$base/x1") && bash $box $(quoted "$@")"
@@ -90,7 +78,13 @@ fetch_ledger() {
   on_box "$1" || echo "note: $host has not metered its last hours; the ledger ends with its newest line" >&2
   run mkdir -p "$came"
   run rsync -a --include ledger.jsonl --exclude '*' "$host:$base/x1/$lab/" "$came/"
-  [ -n "$DRY_RUN" ] || take_ledger "$came/ledger.jsonl" "$project/$lab/ledger.jsonl"
+  [ -n "$DRY_RUN" ] || (take_ledger "$came/ledger.jsonl" "$project/$lab/ledger.jsonl") || add_ledger
+}
+
+# Two that parted, since something was billed at home meanwhile: the sum of both, never one of them.
+add_ledger() {
+  (cd "$project" && run "${PYTHON:-python}" -m x1lib.budget_guard "$lab/ledger.jsonl" --take build/fetched/ledger.jsonl) ||
+    die "the ledgers of $host and of home could not be added up; nothing was terminated"
 }
 
 fetch() {
