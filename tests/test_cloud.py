@@ -751,9 +751,9 @@ def test_a_job_takes_the_account_along_and_brings_it_home(tmp_path):
         done = do(*words, script=script)
         assert done.returncode == 2 and "'sky.sh home mine-1 FOLDER'" in done.stderr
     # On the job's machine: what the task does before it trains.
-    sent = tmp_path / "sent"
+    sent = tmp_path / "x1-home"  # in the home folder there
     sent.mkdir()
-    first = sky_task()["run"].partition("source=$X1_SOURCE")[0].replace("/tmp/x1-home", str(sent))
+    first = sky_task()["run"].partition("source=$X1_SOURCE")[0]
     began = ["bash", "-c", first]
     assert call(*began, cwd=tmp_path / "box", env=env).returncode == 2  # nothing was sent
     for name in ("ledger.jsonl", "ledger.away"):
