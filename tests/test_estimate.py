@@ -781,4 +781,7 @@ def test_the_commands_exit_code_and_line():
     command = [sys.executable, "-m", "x1lib.economics", "--shape", "50m", "--hours", "0"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == "EconomicsError: hours is 0; expected a finite number above 0 and at most 1e+09\n"
+    assert (
+        done.stderr
+        == "EconomicsError: hours is 0; expected a finite number above 0 and at most 1e+09\n"
+    )
