@@ -27,6 +27,8 @@
 # %%
 import json
 
+import numpy as np
+
 from x1lib import check, launch, sweep
 from x1lib.figures import Table, lab01
 from x1lib.scaling import PUBLISHED
@@ -192,19 +194,31 @@ lab01.seeds(results.points) if floor else None
 # 🇪🇸 Dos entrenamientos idénticos salvo en la semilla no acaban igual. Esa distancia es el suelo de ruido: una mejora menor que el doble de ella, con una sola ejecución por cada lado, no demuestra nada.
 
 # %% [markdown]
-# ## The fit
+# ## Two forms, one question
 #
-# Approach 3 of Hoffmann et al. (2022): the sum of Huber losses of log-loss residuals, from 4,500 starts. Refits to simulated sweeps give the band. Runs of one chain share the luck of their beginning, so the noise is split: a part for each chain, a part for each run.
+# Hoffmann et al. (2022) **add**: $E + A/N^\alpha + B/D^\beta$. Then the gap between two sizes is the same at every D. Kaplan et al. (2020, equation 1.5) **join**: $\left((N_c/N)^{\alpha_N/\alpha_D} + D_c/D\right)^{\alpha_D}$. There the size matters little while tokens are few, and the gap opens as D grows. One look at the points, before any fit, says which of the two can be right here.
 
 # %%
-fitted = results.fits.get(sweep.DEFAULT_N)
+for D, pairs in sweep.fixed_tokens(results.done).items():
+    gaps = np.diff([loss for _, loss in pairs])
+    print(f"{D:>13,} tokens: from size to size", ", ".join(f"{gap:+.3f}" for gap in gaps))
+
+# %% [markdown]
+# 🇪🇸 Dos formas de la misma ley. En la de Hoffmann los términos se suman, y la distancia entre dos tamaños es la misma con cualquier cantidad de texto. En la de Kaplan el tamaño apenas cuenta mientras hay poco texto, y la distancia crece. Antes de ajustar nada, basta mirar esas distancias.
+
+# %% [markdown]
+# ## The fit
+#
+# The additive form by Approach 3 of Hoffmann et al.: the sum of Huber losses of log-loss residuals, from 4,500 starts. The joint one by least squares of the same residuals. Refits to simulated sweeps give the band. Runs of one chain share the luck of their beginning, so the noise is split: a part for each chain, a part for each run.
+
+# %%
+fitted = results.fitted
+for form, by_n in results.fits.items():
+    if sweep.DEFAULT_N in by_n:
+        fit = by_n[sweep.DEFAULT_N]
+        print(f"{form:<9} {fit.formula()}; residual {fit.rms:.2%}")
 if fitted:
-    law = fitted.law
-    print(f"L = {law.E:.3f} + {law.A:.4g} / N^{law.alpha:.3f} + {law.B:.4g} / D^{law.beta:.3f}")
-    print(f"residual {fitted.rms:.2%}; refits that converged {fitted.refits.share_converged:.1%}")
-    for name in ("alpha", "beta", "a"):
-        low, high = fitted.refits.interval(name)
-        print(f"{name:<6} {low:.2f} to {high:.2f}")
+    print(f"the {fitted.form} form leaves less, and is taken from here on")
 else:
     print(results.found["no_fit"])
 
@@ -212,24 +226,26 @@ else:
 lab01.losses(results) if fitted else None
 
 # %% [markdown]
-# Look at the residuals before you believe a fit. They should lie inside the floor and show no pattern: a bend along D would say that the form of the law is wrong here.
+# Look at the residuals before you believe a fit. They should lie inside the floor and show no pattern. Where a form lets the small sizes bend one way along D and the large ones the other, no further point will mend it: the form is wrong *there*.
 
 # %%
 lab01.residuals(results) if fitted else None
 
 # %% [markdown]
-# 🇪🇸 Antes de creer un ajuste, mira sus residuos: deben caber en el suelo de ruido y no dibujar ninguna forma. Los entrenamientos de una misma cadena comparten la suerte de su comienzo, y por eso el ruido se reparte en dos: el de la cadena y el de cada entrenamiento.
+# **Takeaway:** a law that is published for billions of tokens need not hold for millions. At a few tokens a parameter the additive form bends; it was fitted where D is twenty times N.
+#
+# 🇪🇸 Antes de creer un ajuste, mira sus residuos: deben caber en el suelo de ruido y no dibujar ninguna forma. Una ley ajustada con miles de millones de tokens no tiene por qué valer con unos pocos millones.
 
 # %% [markdown]
 # ## Which N, by hand
 #
-# The embedding is a large part of a small model. Counted in or left out, N changes by another factor at each size, so another law comes out. Here is D_opt(1B) under each count. The body needs one more thing: its head costs FLOPs too, so its optimum is taken over the real price of a token.
+# The embedding is a large part of a small model. Counted in or left out, N changes by another factor at each size, so another law comes out. Here is D_opt(1B) under each count. (In the additive form the body's optimum is taken over the real price of a token, because its head costs FLOPs too.)
 
 # %%
-for n, fit in results.fits.items():
-    best = fit.optimal_tokens()
-    print(f"N = {n:<7} alpha {fit.law.alpha:6.3f}  residual {fit.rms:.2%}", end="  ")
-    print(f"D_opt(1B) {sweep.billions(best)}")
+for form, by_n in results.fits.items():
+    for n, fit in by_n.items():
+        best = sweep.billions(fit.optimal_tokens())
+        print(f"{form:<9} N = {n:<7} residual {fit.rms:.2%}  D_opt(1B) {best}")
 
 # %% [markdown]
 # Compare the residuals with the floor: where they differ by less, these points cannot tell which N is right, and the choice is a bar of its own.
@@ -257,7 +273,7 @@ for C, pairs in sweep.fixed_compute(results.points, sweep.budgets_inside(results
 # %% [markdown]
 # ## The reveal
 #
-# The largest size was predicted before it was trained. Two rivals stand beside the law: zero, and a **ruler**, a straight line in logs through the other sizes at that token count. A law that does not beat a ruler has earned nothing.
+# The largest size was predicted before it was trained, by the form that left less on the sizes below it. Two rivals stand beside: the other form, and a **ruler**, a straight line in logs through the other sizes at that token count. A law that does not beat a ruler has earned nothing.
 
 # %%
 for one in results.reveals:
@@ -277,20 +293,22 @@ if goal:
     print(f"(mean error {goal['mean_error']:.2%} against {goal['mean_error_of_ruler']:.2%})")
 
 # %% [markdown]
-# Hold both against the noise floor: one run of the largest size has its own luck, and no law can foresee that.
+# Hold the errors against the noise floor: one run of the largest size has its own luck, and no law can foresee that.
 #
-# 🇪🇸 Una ley que no supera a una regla trazada sobre los demás tamaños no ha ganado nada. Y ni la mejor ley puede prever la suerte de una sola ejecución: compara el error con el suelo de ruido.
+# On the page that you see, the largest size came out above every prediction, by several times that floor. A seal that breaks sends you looking: does the run differ from the ones that the law was fitted to? It did. The rule does not scale the embedding's rate, and at this width it is past its best; the same size at a lower rate lost less (`experiments/reference/scaling-law/README.md` has the measurement). A law of well-trained models says nothing about a badly trained one.
+#
+# 🇪🇸 Una ley que no supera a una regla trazada sobre los demás tamaños no ha ganado nada. Compara el error con el suelo de ruido: si lo supera varias veces, algo distingue a esa ejecución de las demás. Aquí era la tasa de aprendizaje. Un sello roto enseña más que uno que se cumple.
 
 # %% [markdown]
-# ## One number, three bars
+# ## One number, and its bars
 #
-# How many tokens does a model of 1B parameters want? The number alone would be a lie. Beside it stand what the noise does, what the choice of N does, and what the learning rate does: each width's loss is taken down to what the authors' sweep found at its own best rate, and the law is fitted again. They are not added up; they are different doubts.
+# How many tokens does a model of 1B parameters want? The number alone would be a lie. Beside it stand what the noise does, what the choice of N does, what the form does, and what the learning rate does: each width's loss is taken down to what the authors' sweep found at its own best rate, and the law is fitted again. They are not added up; they are different doubts.
 
 # %%
 print(results.words)
 
 # %% [markdown]
-# 🇪🇸 El número solo sería engañoso. A su lado van tres dudas distintas, que no se suman: el ruido de las semillas, qué parámetros se cuentan y la tasa de aprendizaje. Y una cuarta que ninguna barra recoge: que la ley siga valiendo tan lejos de donde se midió.
+# 🇪🇸 El número solo sería engañoso. A su lado van cuatro dudas distintas, que no se suman: el ruido de las semillas, qué parámetros se cuentan, la forma de la ley y la tasa de aprendizaje. Y una quinta que ninguna barra recoge: que la ley siga valiendo tan lejos de donde se midió.
 
 # %% [markdown]
 # ## What others found
@@ -382,9 +400,9 @@ check.answer("lab01.3", growth_of_tokens)
 #
 # </details>
 #
-# **●●●, an evening.** Leave the largest D of every size out and fit again. Does the law foresee what you left out better or worse than it foresaw the largest size?
+# **●●●, an evening.** Run the lab again with `-p lr 0.000625` and another `out`. Which sizes gain, and does the seal of the largest hold now?
 #
-# 🇪🇸 Los tres primeros se corrigen solos. El último es el que enseña: extrapolar en texto y extrapolar en tamaño no cuestan lo mismo.
+# 🇪🇸 Los tres primeros se corrigen solos. El último es el que enseña: una ley solo habla de modelos bien entrenados, y la tasa de aprendizaje decide cuáles lo son.
 
 # %% [markdown]
 # ## Limits

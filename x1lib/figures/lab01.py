@@ -26,6 +26,7 @@ from x1lib.sweep.fitting import curves_by_width
 
 RATES = Path("experiments") / "reference" / "lr-batch-sweep" / "runs.csv"
 DPI = 100
+WIDTHS = (64, 128, 256, 16, 96)  # of the sweep of rates, each of one colour
 
 
 def rates(path: Path | None = None) -> Picture:
@@ -37,8 +38,9 @@ def rates(path: Path | None = None) -> Picture:
     for one, (base_width, title) in zip(axes, titles.items(), strict=True):
         curves = curves_by_width(path or project_root() / RATES, base_width)
         best = []
-        for colour, (width, logs) in zip(COLOURS, sorted(curves.items())):
+        for width, logs in sorted(curves.items()):
             x, y = np.exp(logs)
+            colour = COLOURS[WIDTHS.index(width) % len(COLOURS)]
             one.plot(x, y, "o-", color=colour, ms=4, lw=1.3, label=f"width {width}")
             one.plot(x[y.argmin()], y.min(), "*", color=colour, ms=13, mec="white")
             best.append(f"{x[y.argmin()]:g}")

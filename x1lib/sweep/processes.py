@@ -91,7 +91,9 @@ def _carry_out(command: list[str], folder: Path, variables: dict[str, str]) -> i
             stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
-        return child.wait()
+        while child.poll() is None:  # not wait(): a cancelled task is interrupted between looks
+            time.sleep(NEAR_SECONDS)
+        return child.returncode
     except BaseException:
         child.terminate()
         try:
