@@ -78,6 +78,8 @@ def metered(price: Price, hours: float, out: Path, run_id: str) -> Iterator[Swee
     purse = Purse(guard.ledger, price.usd_per_hour, run_id, **label)
     try:
         guard.admit(_plan(hours, out), run_id)
+        if price.cap_usd:
+            guard.ledger.record_cap()
         yield SweepMoney(purse)
     except BaseException as error:
         purse.leave(f"{type(error).__name__}: {error}")
