@@ -22,12 +22,12 @@ FORMS = {"additive": fit_points, "joint": fit_joint}  # Hoffmann's form, Kaplan'
 Fits = dict[str, dict[str, Fitted | Joint]]  # by form, by count of N
 
 
-def fits_of(points: list[Point]) -> tuple[Fits, dict[str, str]]:
+def fits_of(points: list[Point], counts=tuple(COUNTS)) -> tuple[Fits, dict[str, str]]:
     """A fit of each form for each count of N, and why there is none for the others."""
     found: Fits = {form: {} for form in FORMS}
     missing = {}
     for form, fit in FORMS.items():
-        for n in COUNTS:
+        for n in counts:
             try:
                 found[form][n] = fit(points, n)
             except ScalingError as error:

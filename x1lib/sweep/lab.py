@@ -26,7 +26,7 @@ from x1lib.sweep.answers import Fits, best_of, fits_of, summary, words_of, write
 from x1lib.sweep.costs import Speed
 from x1lib.sweep.design import FIT, HELDOUT, Design, Recipe, SweepError
 from x1lib.sweep.drawing import draw
-from x1lib.sweep.fitting import Fitted
+from x1lib.sweep.fitting import DEFAULT_N, Fitted
 from x1lib.sweep.joint import Joint
 from x1lib.sweep.money import Price
 from x1lib.sweep.probe import probe
@@ -248,7 +248,7 @@ def _write_points(sweep: Sweep) -> list[pts.Point]:
 def _seal(design: Design, rows: list[pts.Point], out: Path, log) -> dict[str, str]:
     """Seal the held-out size's losses; nothing where the fitted runs carry no law."""
     try:
-        fits, missing = fits_of(pts.finished(rows, FIT))
+        fits, missing = fits_of(pts.finished(rows, FIT), (DEFAULT_N,))
         best, *other = best_of(fits) or [None]
         if best is None:
             raise ScalingError(next(iter(missing.values())))
