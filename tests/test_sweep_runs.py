@@ -118,8 +118,9 @@ def test_ctrl_c_stops_children_with_their_state_saved(embedded_shards, tmp_path)
     assert len(rows) == len(long.runs) and all(row.val_loss is None for row in rows)
 
 
-def test_ray_carries_out_the_same_runs(alone, tmp_path):
+def test_ray_carries_out_the_same_runs(alone, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray", reason="Ray is not installed: runner ray was not tested")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # it kills tasks for others' memory
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
     try:
@@ -127,6 +128,7 @@ def test_ray_carries_out_the_same_runs(alone, tmp_path):
         assert runner.slots == 2
         one = sweep_in(tmp_path, runner=runner)
         one.carry_out(FEW)
+        assert one.failed == {}
         assert losses(one) == alone
         # a stop reaches the tasks
         two = sweep_in(tmp_path / "stopped", runner=runner, must_stop=lambda: stop_late(two))
