@@ -272,6 +272,8 @@ def test_a_fit_takes_seconds_at_most(chinchilla):
     [
         (lambda n, d, x: (n[:5], d[:5], x[:5]), TooFewPointsError, "6 or more"),
         (lambda n, d, x: (n * 0 + 1e8, d, x), NoSpreadError, "several N"),
+        (lambda n, d, x: (n, d, x * 0 + 3.0), NoSpreadError, "several loss"),
+        (lambda n, d, x: (["a"] * len(n), d, x), BadPointError, "not numbers"),
         (lambda n, d, x: (n, d * 0 + 1e9, x), NoSpreadError, "several D"),
         (
             lambda n, d, x: (n, d, np.where(n == n[0], np.nan, x)),
@@ -501,3 +503,9 @@ def test_a_design_of_nothing_is_refused():
         identifiability(TOTAL, [1e9] * 3, sigma=0)
     with pytest.raises(ScalingError, match="trunk"):
         identifiability(TOTAL, [1e9] * 3, sigma_trunk=0.1)
+
+
+@pytest.mark.parametrize("size", [0, -1, math.nan, math.inf])
+def test_an_optimum_is_asked_for_a_size_above_0(size):
+    with pytest.raises(ScalingError, match="above 0"):
+        PUBLISHED["besiroglu2024"].law.optimal_tokens(size)

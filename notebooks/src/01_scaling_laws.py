@@ -50,7 +50,7 @@ from x1lib.scaling import (
     kaplan_loss_of_tokens,
     lifetime_flops,
 )
-from x1lib.shapes import count_params, resolve
+from x1lib.shapes import count_params
 from x1lib.sweep.points import columns, mean_over_seeds
 
 # %% [markdown]
@@ -257,7 +257,7 @@ display(Table(("law", "E", "A", "α", "B", "β", "a"), rows))
 sweeps.valleys(law, (6e18, 3e19, 1e20, 3e20, 1e21, 3e21), shown)
 
 # %% [markdown]
-# Compare the first two rows: printing .28 for a β of .2849 moves D_opt of a billion parameters by half. Five constants so tied to each other do not take rounding.
+# Compare the first two rows: the rounding, .28 for a β of .2849 above all, moves D_opt of a billion parameters by half. Five constants so tied to each other do not take rounding.
 #
 # **Takeaway.** Three approaches, one exponent near a half; what differs is how far each can be trusted beyond its runs. Ask of any fit whether it converged, and how many digits were kept.
 #
@@ -617,7 +617,7 @@ check.answer("01.1", tokens_50m)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# `PUBLISHED["besiroglu2024"].law.optimal_tokens(count_params("50m").total)`: 2.1 billion. The law's N is the total, not the 54.6M in the name.
+# `PUBLISHED["besiroglu2024"].law.optimal_tokens(count_params("50m").total)`: 2.2 billion. The law's N is the total, not the 54.6M in the name.
 #
 # </details>
 #

@@ -37,7 +37,7 @@ from x1lib.sweep import notebook
 # %% [markdown]
 # ## Parameters
 #
-# Empty and 0 mean: as this machine suggests. On a CPU that is a sweep of ten minutes, with models well below a million parameters. On a rented GPU it is five sizes from `5m` to `100m` at five token counts; give `source` (a folder that `x1lib.data` has prepared) and your price.
+# Empty and 0 mean: as this machine suggests. On two idle CPU cores that is a sweep of ten minutes or so: four sizes, the largest 96 wide, all well below a million parameters. The page that you see was run with a fifth, 112 wide, and two hours. On a rented GPU it is five sizes from `5m` to `100m` at five token counts; give `source` (a folder that `x1lib.data` has prepared) and your price.
 
 # %% tags=["parameters"]
 hours = 0.0  # ceiling on wall-clock of all runs [hours]; 0: ten minutes on a CPU, 12 h on a GPU
@@ -255,7 +255,7 @@ for form, by_n in results.fits.items():
 # %% [markdown]
 # ## Fixed tokens, fixed compute
 #
-# Two experiments with one name. At **fixed tokens** a larger model always does at least as well, and it costs more. At **fixed compute** it must read less, and somewhere the loss turns up again. The same points answer both.
+# Two experiments with one name. At **fixed tokens** a larger model that is trained as well does at least as well, and it costs more; where it does not, as at the fewest tokens here, ask how it was trained. At **fixed compute** it must read less, and somewhere the loss turns up again. The same points answer both.
 
 # %%
 lab01.two_readings(results.points)
@@ -268,7 +268,7 @@ for C, pairs in sweep.fixed_compute(results.points, sweep.budgets_inside(results
         print(f"do best, {loss:.3f} nats a token")
 
 # %% [markdown]
-# 🇪🇸 «A igual texto» y «a igual cómputo» son dos preguntas distintas. A igual texto, el modelo mayor nunca pierde, pero cuesta más. A igual cómputo tiene que leer menos, y hay un punto en que eso ya no compensa. Los mismos puntos responden a ambas.
+# 🇪🇸 «A igual texto» y «a igual cómputo» son dos preguntas distintas. A igual texto, el modelo mayor bien entrenado no debería perder, aunque cuesta más. A igual cómputo tiene que leer menos, y hay un punto en que eso ya no compensa. Los mismos puntos responden a ambas.
 
 # %% [markdown]
 # ## The reveal
@@ -295,9 +295,9 @@ if goal:
 # %% [markdown]
 # Hold the errors against the noise floor: one run of the largest size has its own luck, and no law can foresee that.
 #
-# On the page that you see, the largest size came out above every prediction, by several times that floor. A seal that breaks sends you looking: does the run differ from the ones that the law was fitted to? It did. The rule does not scale the embedding's rate, and at this width it is past its best; the same size at a lower rate lost less (`experiments/reference/scaling-law/README.md` has the measurement). A law of well-trained models says nothing about a badly trained one.
+# On the page that you see, the largest size came out above every prediction, by several times that floor. A seal that breaks sends you looking: does the run differ from the ones that the law was fitted to? One candidate is the learning rate, for the rule does not scale the embedding's: at a lower one the same size came out 0.5% better (`experiments/reference/scaling-law/README.md`). That is one seed, less than twice the floor, less than half of the miss, and width 128 of the sweep of rates does not show it. The rest is not explained. A broken seal is where the next experiment begins.
 #
-# 🇪🇸 Una ley que no supera a una regla trazada sobre los demás tamaños no ha ganado nada. Compara el error con el suelo de ruido: si lo supera varias veces, algo distingue a esa ejecución de las demás. Aquí era la tasa de aprendizaje. Un sello roto enseña más que uno que se cumple.
+# 🇪🇸 Una ley que no supera a una regla trazada sobre los demás tamaños no ha ganado nada. Compara el error con el suelo de ruido: si lo supera varias veces, algo distingue a esa ejecución de las demás. Aquí la tasa de aprendizaje explica, quizá, menos de la mitad del fallo; el resto queda por saber. Un sello roto enseña más que uno que se cumple.
 
 # %% [markdown]
 # ## One number, and its bars

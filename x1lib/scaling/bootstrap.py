@@ -55,6 +55,8 @@ class Bootstrap:
             n_params = float(size)
         except ValueError:
             raise ScalingError(f"{size!r} is no size; give optimal_tokens:1e9") from None
+        if not (math.isfinite(n_params) and n_params > 0):
+            raise ScalingError(f"{size!r} is no size above 0; give optimal_tokens:1e9")
         log_tokens = (np.log(beta / alpha) + b - a + alpha * np.log(n_params)) / beta
         with np.errstate(over="ignore"):
             return np.exp(log_tokens)

@@ -76,7 +76,10 @@ def starts() -> np.ndarray:
 
 def checked(n_params, n_tokens, loss) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The three arrays as floats, or the named error that says what is wrong with them."""
-    arrays = [np.asarray(values, float).ravel() for values in (n_params, n_tokens, loss)]
+    try:
+        arrays = [np.asarray(values, float).ravel() for values in (n_params, n_tokens, loss)]
+    except (TypeError, ValueError) as error:
+        raise BadPointError(f"not numbers: {error}; give arrays of finite numbers") from error
     if len({len(values) for values in arrays}) > 1:
         raise ScalingError(
             f"{' / '.join(str(len(v)) for v in arrays)} sizes, token counts and losses; give as"
@@ -94,10 +97,10 @@ def checked(n_params, n_tokens, loss) -> tuple[np.ndarray, np.ndarray, np.ndarra
             f"{len(arrays[0])} points cannot fit {UNKNOWNS} unknowns and show an error; give"
             f" {UNKNOWNS + 1} or more"
         )
-    for name, values in zip(("N", "D"), arrays):
+    for name, values in zip(("N", "D", "loss"), arrays):
         if np.ptp(np.log(values)) < 1e-9:
             raise NoSpreadError(
-                f"every point has {name} = {values[0]:g}; its exponent needs several {name}"
+                f"every point has {name} = {values[0]:g}; the exponents need several {name}"
             )
     rows, counts = np.unique(np.column_stack(arrays), axis=0, return_counts=True)
     if counts.max() > 1:

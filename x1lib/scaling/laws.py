@@ -69,9 +69,12 @@ class Law:
 
         `flops_per_token` gives the real cost of a token where it is not 6 N, as when N counts the
         body only: the cost then grows more slowly than N, and D is smaller.
-        Raises ScalingError where no optimum exists (an exponent that is not positive).
+        Raises ScalingError where no optimum exists (an exponent that is not positive), or for a
+        size that is not above 0.
         """
         self._needs_optimum()
+        if not (math.isfinite(n_params) and n_params > 0):
+            raise ScalingError(f"n_params is {n_params}; give a finite size above 0")
         growth = 1.0 if flops_per_token is None else _elasticity(flops_per_token, n_params)
         ratio = growth * self.beta * self.B / (self.alpha * self.A)
         return (ratio * n_params**self.alpha) ** (1 / self.beta)

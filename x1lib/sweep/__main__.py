@@ -34,6 +34,9 @@ def show(planned: lab.Planned) -> None:
             f" {choice.known.condition:.3g}; D_opt(1B) within {billions(low)} to {billions(high)}"
         )
     seconds = speed.sweep_seconds(design)
+    if seconds > 3600 * planned.hours:
+        print(f"does not fit: what is not done in {planned.hours:g} hours becomes a row 'not run';"
+              f" --hours {1.1 * seconds / 3600:.2g} would hold it")  # fmt: skip
     print(f"about {seconds / 60:.1f} minutes of {60 * planned.hours:.0f}; {planned.admit()}")
 
 

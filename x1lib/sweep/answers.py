@@ -282,8 +282,8 @@ def _heldout_words(found: dict) -> list[str]:
         *rows,
         "",
         f"Goal, 0.5%: {'met' if goal['within_half_a_percent'] else 'missed'}; inside its interval:"
-        f" {'always' if goal['all_inside'] else 'not always'}; better than a straight line through"
-        f" the other sizes: {'yes' if goal['better_than_ruler'] else 'no'}; {said}.",
+        f" {sum(one['inside'] for one in found['heldout'])} of {len(rows)}; better than a straight"
+        f" line through the other sizes: {'yes' if goal['better_than_ruler'] else 'no'}; {said}.",
         "",
     ]
 
