@@ -12,7 +12,7 @@ import numpy as np
 
 from x1lib.data import writer
 from x1lib.data.errors import DataError, ShardError
-from x1lib.data.shards import Shards, check_file, read_index
+from x1lib.data.shards import Shards, sound_index
 from x1lib.data.sources import Source, open_source
 from x1lib.data.spool import Spool
 from x1lib.data.tokenizer import Tokenizer, load_tokenizer
@@ -91,7 +91,7 @@ class _Preparation:
             self.spool = Spool(origin, folder, log)
 
     def run(self) -> None:
-        index = self._kept() or self._started()
+        index = sound_index(self.folder, self.log) or self._started()
         blocks, spool = index["blocks"], self.spool
         chain = blocks[-1]["chain"] if blocks else writer.first_link(self.header)
         if blocks:
@@ -127,30 +127,6 @@ class _Preparation:
             "heldout": heldout,
             "blocks": [],
         }
-
-    def _kept(self) -> dict | None:
-        """The index of an earlier run, cut at the first block that is not as it was written."""
-        try:
-            index = read_index(self.folder)
-            for entry in index["heldout"].values():
-                self._same(index, entry)
-        except ShardError as error:
-            if (self.folder / writer.INDEX).exists():
-                self.log(f"{error}: starting again")
-            return None
-        for i, entry in enumerate(index["blocks"]):
-            try:
-                self._same(index, entry)
-            except ShardError as error:
-                self.log(f"{error}: writing again from there")
-                del index["blocks"][i:]
-                break
-        return index
-
-    def _same(self, index: dict, entry: dict) -> None:
-        path = check_file(self.folder, index, entry)
-        if writer.file_sha256(path) != entry["sha256"]:
-            raise ShardError(f"{path} is not as it was written")
 
     def _encoded(self, numbers: np.ndarray) -> Iterator[list[int]]:
         """Token ids of each document, `<|endoftext|>` before it."""

@@ -3,7 +3,7 @@
 import json
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +81,36 @@ def check_file(folder: Path, index: dict, entry: dict) -> Path:
             "prepare the data again"
         )
     return path
+
+
+def sound_index(folder: Path, log: Callable[[str], None]) -> dict | None:
+    """The index of an unfinished folder, cut at the first block that is not as it was written.
+
+    Reads every file whole. None where there is no index, or where held-out text has changed.
+    """
+    folder = Path(folder)
+
+    def check(entry: dict) -> None:
+        path = check_file(folder, index, entry)
+        if writer.file_sha256(path) != entry["sha256"]:
+            raise ShardError(f"{path} is not as it was written")
+
+    try:
+        index = read_index(folder)
+        for entry in index["heldout"].values():
+            check(entry)
+    except ShardError as error:
+        if (folder / writer.INDEX).exists():
+            log(f"{error}: starting again")
+        return None
+    for i, entry in enumerate(index["blocks"]):
+        try:
+            check(entry)
+        except ShardError as error:
+            log(f"{error}: writing again from there")
+            del index["blocks"][i:]
+            break
+    return index
 
 
 class Shards:

@@ -18,7 +18,7 @@ from x1lib.data.building.tally import Tally
 from x1lib.data.building.work import Worked, Workers
 from x1lib.data.errors import ShardError, SourceError
 from x1lib.data.pipeline import data_root
-from x1lib.data.shards import Shards, check_file, read_index
+from x1lib.data.shards import Shards, sound_index
 from x1lib.data.sources import HELDOUT_SOURCE, stable_hash
 from x1lib.data.streams import Stream, open_stream
 from x1lib.data.tokenizer import load_tokenizer
@@ -149,23 +149,9 @@ class _Building:
         }
 
     def _kept(self) -> dict | None:
-        """The index of an earlier run, cut at the first block that is not as it was written."""
-        try:
-            index = read_index(self.folder)
-            for entry in index["heldout"].values():
-                self._same(index, entry)
-        except ShardError as error:
-            if (self.folder / writer.INDEX).exists():
-                self.log(f"{error}: starting again")
-            return None
-        for i, entry in enumerate(index["blocks"]):
-            try:
-                self._same(index, entry)
-            except ShardError as error:
-                self.log(f"{error}: writing again from there")
-                del index["blocks"][i:]
-                break
-        if not index["blocks"]:
+        """The index of an earlier run as far as it is sound, its sums made to fit."""
+        index = sound_index(self.folder, self.log)
+        if index is None or not index["blocks"]:
             return None
         index["complete"] = False
         index["n_bytes"] = sum(entry["n_bytes"] for entry in index["blocks"])
@@ -175,11 +161,6 @@ class _Building:
     def _documents_in(self, entry: dict) -> int:
         tokens = np.load(self.folder / entry["file"], mmap_mode="r")
         return int((tokens == self.words.eot_id).sum())
-
-    def _same(self, index: dict, entry: dict) -> None:
-        path = check_file(self.folder, index, entry)
-        if writer.file_sha256(path) != entry["sha256"]:
-            raise ShardError(f"{path} is not as it was written")
 
     # one pass
 
