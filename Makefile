@@ -33,20 +33,21 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,data,dev]'
 	@touch $@
 
+# Check, execute with papermill, leave the notebook in papermill_runs/: $(call execute,NAME)
+define execute
+@test -f notebooks/$(1).ipynb || { echo "make: notebooks/$(1).ipynb is missing: run 'make notebooks'" >&2; exit 1; }
+@mkdir -p papermill_runs
+cd notebooks && ../$(VENV)/bin/papermill $(1).ipynb ../papermill_runs/$(1).ipynb \
+  -k python3 $(if $(HOURS),-p hours $(HOURS)) \
+  --log-output --no-progress-bar --autosave-cell-every 5 --execution-timeout $(CELL_TIMEOUT)
+endef
+
 lab00: $(STAMP) ## train a model on real text and leave its notebook in papermill_runs/ (HOURS=0.5 for longer)
-	@test -f notebooks/lab00.ipynb || { echo "make: notebooks/lab00.ipynb is missing: run 'make notebooks'" >&2; exit 1; }
-	@mkdir -p papermill_runs
-	cd notebooks && ../$(VENV)/bin/papermill lab00.ipynb ../papermill_runs/lab00.ipynb \
-	  -k python3 $(if $(HOURS),-p hours $(HOURS)) \
-	  --log-output --no-progress-bar --autosave-cell-every 5 --execution-timeout $(CELL_TIMEOUT)
+	$(call execute,lab00)
 	@echo "Executed notebook: papermill_runs/lab00.ipynb   Run: experiments/X1-pretraining/"
 
 lab01: $(STAMP) ## train some thirty small models and fit a scaling law to them, about ten minutes (HOURS=0.5 for longer)
-	@test -f notebooks/lab01.ipynb || { echo "make: notebooks/lab01.ipynb is missing: run 'make notebooks'" >&2; exit 1; }
-	@mkdir -p papermill_runs
-	cd notebooks && ../$(VENV)/bin/papermill lab01.ipynb ../papermill_runs/lab01.ipynb \
-	  -k python3 $(if $(HOURS),-p hours $(HOURS)) \
-	  --log-output --no-progress-bar --autosave-cell-every 5 --execution-timeout $(CELL_TIMEOUT)
+	$(call execute,lab01)
 	@echo "Executed notebook: papermill_runs/lab01.ipynb   Points, law: experiments/X1-pretraining/scaling-law/"
 
 stop: $(STAMP) ## save and end the run that lab00 left at work in the background
