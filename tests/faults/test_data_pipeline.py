@@ -77,27 +77,39 @@ def documents_in(folder):
     return words.decode(tokens[tokens != words.eot_id].tolist()), int((tokens == 256).sum())
 
 
+DYING = """
+import os, signal, sys, threading
+folder, left, delay = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def watch(event, words):  # every opening for writing and every renaming inside the folder
+    global left
+    path = str(words[0]) if words else ""
+    wrote = event == "os.rename" or (event == "open" and words[2] & (os.O_WRONLY | os.O_RDWR))
+    if wrote and path.startswith(folder):
+        left -= 1
+        if left == 0:
+            threading.Timer(delay, die).start() if delay else die()
+
+from x1lib.data.__main__ import main
+sys.addaudithook(watch)
+sys.exit(main(sys.argv[4:]))
+"""
+
+
 def test_killed_writer(source, whole, tmp_path):
     """Fault 30: killed between and inside blocks, with its workers: the same bytes after all."""
-    rng, kills = random.Random(0), 0
-    for _ in range(10):
-        child = subprocess.Popen(
-            command(source, tmp_path), cwd=REPOSITORY, stdout=subprocess.DEVNULL
-        )
-        folder = tmp_path / whole.name
-        blocks = len(list(folder.glob("block-*.npy")))
-        until = time.monotonic() + 60
-        # let it come one block further, then end it at a random moment
-        while child.poll() is None and time.monotonic() < until:
-            if len(list(folder.glob("block-*.npy"))) > blocks:
-                time.sleep(rng.uniform(0, 0.05))
-                break
-            time.sleep(0.001)
-        if child.poll() is not None:
+    rng, kills, folder = random.Random(0), 0, tmp_path / whole.name
+    words = command(source, tmp_path)[3:]
+    for turn in range(10):
+        touched, delay = rng.randint(2, 8), rng.uniform(0, 0.005) * (turn % 2)
+        child = [sys.executable, "-c", DYING, folder, str(touched), str(delay), *words]
+        done = subprocess.run(child, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+        kills += done.returncode == -signal.SIGKILL
+        if not done.returncode:
             break
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        kills += 1
     assert kills >= 3, "the writer was hardly ever killed"
     assert contents(run(source, tmp_path)) == contents(whole)
     assert documents_in(whole)[1] == N  # no document twice, none lost

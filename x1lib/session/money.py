@@ -45,6 +45,13 @@ def ledger_path(out: Path) -> Path:
     return labs / LEDGER
 
 
+def ledger_of(out: Path, cap_usd: float = 0.0) -> Ledger:
+    """That ledger under the cap that was given, else the one it records, else 50 dollars."""
+    path = ledger_path(out)
+    recorded = Ledger(path, overspent_ok=True).recorded_cap_usd
+    return Ledger(path, cap_usd=cap_usd or recorded or CAP_USD)
+
+
 def plan_of(config, out: Path) -> Plan:
     """What a run is planned to take; where it costs money, what a relaunch would add too."""
     restart = config.restart_hours or RESTART_SHARE * config.hours * (config.usd_per_hour > 0)
@@ -63,9 +70,7 @@ def guard_of(config, out: Path, **machine) -> tuple[BudgetGuard, Plan]:
             f"{path} is gone, and {Path(out).name} was metered in it before: restore it from a"
             " copy, or put an empty file there to begin again at 0, which forgets what was spent"
         )
-    recorded = Ledger(path, overspent_ok=True).recorded_cap_usd
-    ledger = Ledger(path, cap_usd=config.cap_usd or recorded or CAP_USD)
-    guard = BudgetGuard(ledger, config.usd_per_hour, **machine)
+    guard = BudgetGuard(ledger_of(out, config.cap_usd), config.usd_per_hour, **machine)
     return guard, plan_of(config, out)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from x1lib.budget_guard import RESTART_SHARE, BudgetGuard, Ledger, Plan, Purse, this_machine
-from x1lib.session.money import CAP_USD, ledger_path
+from x1lib.budget_guard import RESTART_SHARE, BudgetGuard, Plan, Purse, this_machine
+from x1lib.session.money import ledger_of
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,7 @@ def _plan(hours: float, out: Path) -> Plan:
 
 
 def _guard(price: Price, out: Path, machine=None) -> BudgetGuard:
-    path = ledger_path(out)
-    recorded = Ledger(path, overspent_ok=True).recorded_cap_usd
-    ledger = Ledger(path, cap_usd=price.cap_usd or recorded or CAP_USD)
-    since = price.billed_since or None
+    ledger, since = ledger_of(out, price.cap_usd), price.billed_since or None
     return BudgetGuard(ledger, price.usd_per_hour, machine=machine, billed_since=since)
 
 
