@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from x1lib import checkpoint, runtime, tracking
 from x1lib.runtime.hardware import hardware
+from x1lib.session import sample
 from x1lib.session.money import NO_PRICE
 from x1lib.shapes import count_params
 from x1lib.tracking import mirror
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 TO_COME = (
     "steps", "tokens", "val_loss", "val_loss_source", "bits_per_byte",
     "bits_per_byte_source", "heldout", "tokens_per_sec", "mfu", "wall_clock_seconds",
-    "peak_memory_bytes", "kwh", "usd", "artefacts",
+    "peak_memory_bytes", "kwh", "usd", "artefacts", "heldout_sample",
 )  # fmt: skip
 
 
@@ -100,11 +101,12 @@ def finish(run: Session, model, results: dict) -> dict:
         bits_per_byte=values["documents"].get("bits_per_byte"),
         bits_per_byte_source=values["source"].get("bits_per_byte"),
         heldout=results,
+        heldout_sample=sample.keep(run, model, results),
         tokens_per_sec=rate,
         mfu=run.mfu,
     )
     tracking.draw_loss_curve(run.out, log=run.log)
-    kept = [*export.glob("*"), run.out / "loss-curve.png"]
+    kept = [*export.glob("*"), run.out / "loss-curve.png", run.out / sample.SAMPLE]
     run.manifest.update(
         status="finished",  # last of all: whoever reads it finds everything
         finished=tracking.utc_now(),
