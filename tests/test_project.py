@@ -40,6 +40,7 @@ LAYERS = [
     ("sweep",),
     ("postmortem",),
     ("inference",),
+    ("published_files",),
     ("published_logs",),
     ("published_points",),
     ("exercises",),

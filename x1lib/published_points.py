@@ -1,45 +1,19 @@
-"""Points of a published figure that are not ours to ship: downloaded, verified, kept on this disk.
-
-With X1_OFFLINE=1 they are not read at all, kept or not, so that what is built in order to be
-published holds none of them.
-"""
+"""Points of a published figure that are not ours to ship, as arrays."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import os
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from x1lib import X1Error
+from x1lib.published_files import PublishedUnavailable, Source, fetched
 
-TIMEOUT_S = 20
 HIGHEST_LEFT_OUT = 5  # of the losses, as Besiroglu et al. 2024 do (section 3.2)
 
-
-class PointsUnavailable(X1Error, OSError):
-    """Published points that cannot be had here and now, or are not what was published."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """One file of a public repository at one commit."""
-
-    repository: str
-    commit: str
-    path: str
-    sha256: str
-    what: str
-
-    @property
-    def url(self) -> str:
-        return f"https://raw.githubusercontent.com/{self.repository}/{self.commit}/{self.path}"
-
+PointsUnavailable = PublishedUnavailable
 
 # Commit and checksum seen on 2026-11-22. The repository has no licence file.
 CHINCHILLA = Source(
@@ -48,6 +22,7 @@ CHINCHILLA = Source(
     path="data/svg_extracted_data.csv",
     sha256="193478df4e90f040016431996c45682659306840ecdadf83cfb9cd5ca0aa1b30",
     what="245 runs that Epoch AI read off figure 4 of Hoffmann et al. 2022 (arXiv:2404.10102)",
+    retrieved="2026-11-22",
 )
 
 
@@ -70,41 +45,3 @@ def chinchilla(folder: Path | None = None, source: Source = CHINCHILLA) -> Point
     n_params, flops, loss = np.array([[float(row[name]) for name in columns] for row in rows]).T
     kept = np.argsort(loss)[:-HIGHEST_LEFT_OUT]
     return Points(n_params[kept], (flops / (6 * n_params))[kept], loss[kept])
-
-
-def fetched(source: Source, folder: Path | None = None) -> bytes:
-    """A source's bytes: those kept in `folder` where they are right, else downloaded and kept.
-
-    folder: by default $X1_DATA/published, else ~/.cache/x1lib/published.
-    """
-    if os.environ.get("X1_OFFLINE") == "1":
-        raise PointsUnavailable(
-            f"X1_OFFLINE=1: {source.what} stay where they are; unset it to download them"
-        )
-    if folder is None:
-        root = os.environ.get("X1_DATA") or "~/.cache/x1lib"
-        folder = Path(root).expanduser() / "published"
-    kept = Path(folder) / f"{source.sha256[:12]}-{Path(source.path).name}"
-    if kept.exists() and _is(found := kept.read_bytes(), source):
-        return found
-    try:
-        with urllib.request.urlopen(source.url, timeout=TIMEOUT_S) as reply:
-            found = reply.read()
-    except (OSError, ValueError) as error:
-        raise PointsUnavailable(
-            f"{source.url} cannot be read ({error}); connect, or put the file at {kept}"
-        ) from error
-    if not _is(found, source):
-        raise PointsUnavailable(
-            f"{source.url} has sha256 {hashlib.sha256(found).hexdigest()}, not {source.sha256}:"
-            " it is not the file that was published, and is not used"
-        )
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    aside = kept.with_name(f".{kept.name}.{os.getpid()}")
-    aside.write_bytes(found)
-    os.replace(aside, kept)
-    return found
-
-
-def _is(found: bytes, source: Source) -> bool:
-    return hashlib.sha256(found).hexdigest() == source.sha256
