@@ -1,6 +1,8 @@
 """Small folders of shards and small texts for the tests of the data layer."""
 
 import json
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,7 +10,22 @@ import numpy as np
 
 from x1lib.data import writer
 
+REPOSITORY = Path(__file__).parent.parent
+SMALL = {"tokenizer": "bytes", "block_tokens": 50_000, "heldout_tokens": 20_000}
 WORDS = "the sea was calm and no wind moved over old grey stones while gulls slept 17 times".split()
+
+# A build that stays a while at each block, so that a reader is faster than it.
+SLOW = """
+import sys, time
+from x1lib.data.building import build, onepass, recipe
+write = onepass.writer.write_tokens
+def slowly(*arguments):
+    time.sleep(float(sys.argv[3]))
+    return write(*arguments)
+onepass.writer.write_tokens = slowly
+print(build(sys.argv[1], recipe("plain", tokenizer="bytes", block_tokens=50_000,
+            heldout_tokens=20_000), root=sys.argv[2], log=None))
+"""
 
 
 def write_folder(folder: Path, blocks, *, complete=True, vocab_size=60_000, block_tokens=1_000):
@@ -63,3 +80,15 @@ def write_jsonl(path: Path, n_documents: int, *, seed=0, sources=("made-up",)) -
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a prepared folder but the lock, by name."""
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != ".lock"}
+
+
+def slow_command(source, root, seconds=0.3) -> list[str]:
+    """A build of `source` into `root`, with the sizes of SMALL, that waits before each file."""
+    return [sys.executable, "-c", SLOW, str(source), str(root), str(seconds)]
+
+
+def slow_writer(source, root, seconds=0.3) -> subprocess.Popen:
+    """The process of a slow command."""
+    return subprocess.Popen(
+        slow_command(source, root, seconds), cwd=REPOSITORY, stdout=subprocess.DEVNULL
+    )

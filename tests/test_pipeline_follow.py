@@ -3,32 +3,17 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_folders import distinct_blocks, write_folder, write_jsonl
+from data_folders import SMALL, distinct_blocks, slow_writer, write_folder, write_jsonl
 
 from x1lib.data import DataError, ShardError, Shards, writer
 from x1lib.data.building import FollowedShards, build, build_command, feed, has_writer, recipe
 
 REPOSITORY = Path(__file__).parent.parent
-SMALL = {"tokenizer": "bytes", "block_tokens": 50_000, "heldout_tokens": 20_000}
-
-# A build that stays a while at each block, so that a reader is faster than it.
-SLOW = """
-import sys, time
-from x1lib.data.building import build, onepass, recipe
-write = onepass.writer.write_tokens
-def slowly(*arguments):
-    time.sleep(float(sys.argv[3]))
-    return write(*arguments)
-onepass.writer.write_tokens = slowly
-print(build(sys.argv[1], recipe("plain", tokenizer="bytes", block_tokens=50_000,
-            heldout_tokens=20_000), root=sys.argv[2], log=None))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +24,6 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(source, tmp_path_factory):
     return build(source, recipe("plain", **SMALL), root=tmp_path_factory.mktemp("w"), log=None)
-
-
-def slow_writer(source, root, seconds=0.3):
-    words = [sys.executable, "-c", SLOW, str(source), str(root), str(seconds)]
-    return subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
 
 
 def first_block(folder, **options):

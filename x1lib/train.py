@@ -49,7 +49,7 @@ class Config:
     after_hours: float = opt(0.0, "set aside to measure after the run", free=True, low=0)
     billed_since: float = opt(0.0, "seconds since 1970; 0: process 1's start", free=True, low=0)
     # text
-    source: str = opt("embedded", "name of a source, a text file, or a prepared folder")
+    source: str = opt("embedded", "embedded, fineweb-edu, OWNER/NAME on the Hub, text, or shards")
     tokenizer: str = opt("auto", "gpt2, bpe4096 or bytes; auto: the one of the shape's vocabulary")
     seq_len: int = opt(0, "tokens a sequence; 0: 256 under 2M body parameters, else 1,024", low=0)
     # model

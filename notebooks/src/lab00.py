@@ -49,7 +49,7 @@ from x1lib.shapes import Shape, count_params, resolve
 hours = 0.05  # ceiling on wall-clock of the run [hours], start-up and export included
 tokens = 0  # training tokens; 0: as many as the hours hold
 shape = "auto"  # model: tiny, 5m .. 240m; auto: 50m on a CUDA card, else tiny
-source = "embedded"  # text: embedded, a .jsonl or .txt file, or a folder of shards
+source = "embedded"  # text: embedded, fineweb-edu, a .jsonl or .txt file, or a folder of shards
 tokenizer = "auto"  # gpt2, bpe4096 or bytes; auto: the one of the shape's vocabulary
 seq_len = 0  # tokens a sequence; 0: by the size of the model
 seed = 0  # of initialisation and data order

@@ -13,10 +13,11 @@ import torch
 from x1lib import data, settings
 from x1lib.budget_guard import BudgetRefused, CapTooSmall
 from x1lib.data.sources import open_source
+from x1lib.data.streams import CATALOG, kind_of, open_stream
 from x1lib.launch.companions import unwatched
 from x1lib.launch.places import project_root, run_folder
 from x1lib.session import money
-from x1lib.session.opening import open_data
+from x1lib.session.opening import is_prepared, is_streamed, let_go, open_data
 from x1lib.settings import ConfigError
 from x1lib.shapes import resolve
 from x1lib.train import Config
@@ -59,10 +60,20 @@ def configure(namespace: dict, trainer: str, own: dict[str, float] | None = None
     resolve(config)
     if config.tokenizer != "auto":
         data.load_tokenizer(config.tokenizer)
-    source = project_root() / Path(config.source).expanduser()
-    if not (source / "index.json").exists():
-        open_source(config.source if config.source == "embedded" else source)
+    source = _located(config.source)
+    if is_streamed(source):
+        if not is_prepared(source):
+            open_stream(source)
+    else:
+        open_source(source)
     return config
+
+
+def _located(source: str) -> str:
+    """A path counts from the project's root, wherever one stands; a name stays as it is."""
+    path = project_root() / Path(source).expanduser()
+    known = source == "embedded" or source in CATALOG
+    return str(path) if not known and (path.exists() or kind_of(path)) else source
 
 
 def _injected(namespace: dict) -> list[str]:
@@ -96,7 +107,8 @@ def check_budget(config: Config) -> str:
 
 
 def open_text(config: Config) -> tuple[data.Shards, data.Tokenizer]:
-    """The prepared text of a run and its tokeniser, wherever one stands."""
-    source = project_root() / Path(config.source).expanduser()
-    there = config if config.source == "embedded" else replace(config, source=str(source))
-    return open_data(there, log=lambda line: None)
+    """The text of a run and its tokeniser, wherever one stands; of a stream, its first block."""
+    there = replace(config, source=_located(config.source))
+    shards, words = open_data(there, log=lambda line: None, feeding=True)
+    let_go(shards)  # the trainer has a writer of its own
+    return shards, words

@@ -90,7 +90,7 @@ class Rewound:
             raise PostmortemError(f"{folder} holds no checkpoint of a planned run; let it train")
         values = {k: v for k, v in saved.state["config"].items() if k in _fields()}
         config = train.Config(**{**values, "out": str(folder)})
-        shards, _ = opening.open_data(config, log)
+        shards, _ = opening.open_data(config, log, saved.state["data"].get("folder"))
         opening.check_same_data(shards, saved.state["data"])
         per_token = flops_per_token(resolve(config, shards.vocab_size), config.window)
         machine, changes = opening.choose_machine(config, per_token, saved.state["machine"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from x1lib import checkpoint, data, runtime, settings, tracking
+from x1lib.data.building import FollowedShards, feed
+from x1lib.data.sources import SUFFIXES
 from x1lib.settings import ConfigError
 from x1lib.shapes import resolve
 
@@ -83,18 +85,61 @@ def tokenizer_name(config) -> str:
     return "bpe4096" if resolve(config).vocab_size == 4096 else "gpt2"
 
 
-def open_data(config, log):
-    """Return the shards, verified, and their tokeniser; text is prepared where it is not yet."""
+def is_streamed(source: str) -> bool:
+    """Whether a source is read as it comes: a name of the Hub, a folder of text, parquet, WARC."""
+    return source != "embedded" and not str(source).endswith(SUFFIXES)
+
+
+def open_data(config, log, known: str | None = None, feeding: bool = False):
+    """Return the shards and their tokeniser; text is prepared where it is not yet.
+
+    What is streamed is written by a process of its own, `feeding` says whether one may be started,
+    and the shards wait for it; a folder that is still being written is followed in the same way.
+    `known` is the folder that a run began with: a data set that has moved on since is not asked.
+    Complete shards are verified whole.
+    """
     prepared, tokenizer = is_prepared(config.source), tokenizer_name(config)
-    folder = config.source if prepared else data.prepare(config.source, tokenizer, log=log)
-    shards = data.Shards(folder)
+    if prepared:
+        shards = data.Shards(config.source)
+    elif not is_streamed(config.source):
+        shards = data.Shards(data.prepare(config.source, tokenizer, log=log))
+    elif known and is_prepared(known) and (not feeding or data.Shards(known).complete):
+        shards = data.Shards(known)
+    elif feeding:
+        log(f"reading {config.source} while it is tokenised; training starts with the first block")
+        shards, _ = feed(config.source, "plain", tokenizer=tokenizer)
+    else:
+        raise data.SourceError(
+            f"{config.source} was not written to a folder here; build it with"
+            " `python -m x1lib.data build`, and give that folder as --source"
+        )
     if shards.tokenizer != tokenizer:
         raise ConfigError(
-            f"tokenizer is {tokenizer!r}, but {folder} was made with"
+            f"tokenizer is {tokenizer!r}, but {shards.folder} was made with"
             f" {shards.tokenizer!r}; ask for that one, or for auto"
         )
+    if not shards.complete and not isinstance(shards, FollowedShards):
+        shards = FollowedShards(shards.folder)
     shards.verify()
     return shards, data.load_tokenizer(shards.tokenizer)
+
+
+def hear(shards, event) -> None:
+    """Record what happens, and has happened, to shards that are followed: event(name, **values)."""
+    if isinstance(shards, FollowedShards):
+
+        def tell(one: dict) -> None:
+            event(one["event"], **{name: one[name] for name in one if name != "event"})
+
+        for one in shards.events:
+            tell(one)
+        shards.on_event = tell
+
+
+def let_go(shards) -> None:
+    """End the writer that was started for these shards, if one was."""
+    if isinstance(shards, FollowedShards):
+        shards.end_writer()
 
 
 def check_same_data(shards, stored: dict) -> None:

@@ -50,18 +50,25 @@ def describe(run: Session) -> dict:
         "peak_source": run.peak_source,
         "flops_per_token": run.flops_per_token,
         "flops_convention": "palm",
-        "data": {
-            "source": run.shards.source,
-            "tokenizer": run.shards.tokenizer,
-            "n_tokens": run.shards.n_tokens,
-            "fingerprint": run.shards.fingerprint(),
-        },
+        "data": _text_of(run),
         "lineage": run.lineage,
         **dict.fromkeys(TO_COME),
         "plan": asdict(run.plan) if run.plan else None,
         "kwh_status": "not measured: no energy meter is read",
         "usd_status": "not settled yet" if run.config.usd_per_hour else NO_PRICE,
         **_mirrored(run),
+    }
+
+
+def _text_of(run: Session) -> dict:
+    """The text as far as it is written, which for a source that is streamed is not all of it."""
+    shards = run.shards
+    return {
+        "source": shards.source,
+        "tokenizer": shards.tokenizer,
+        "n_tokens": shards.n_tokens,
+        "fingerprint": shards.fingerprint(),
+        "complete": shards.complete,
     }
 
 
@@ -96,6 +103,7 @@ def finish(run: Session, model, results: dict) -> dict:
         steps=run.step,
         tokens=run.sample * c.window,
         plan=asdict(run.plan),
+        data=_text_of(run),
         val_loss=values["documents"].get("loss"),
         val_loss_source=values["source"].get("loss"),
         bits_per_byte=values["documents"].get("bits_per_byte"),

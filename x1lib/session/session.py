@@ -12,7 +12,7 @@ import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from x1lib import X1Error, checkpoint, runtime, tracking
+from x1lib import X1Error, checkpoint, data, runtime, tracking
 from x1lib.economics import flops_per_token
 from x1lib.pacing import Pace
 from x1lib.planning import Plan
@@ -67,7 +67,7 @@ class Session(contextlib.AbstractContextManager):
             if str(error) == runtime.HOURS_OVER:
                 go_on = "this machine was too slow or too busy; branch from it, or give more hours"
             self.log(f"{error}: saved at step {self.step:,}; {go_on}")
-        elif isinstance(error, BudgetStop):
+        elif isinstance(error, BudgetStop | data.DataError) and self.model is not None:
             self.save(last=True)
             self._failed(error)
         elif isinstance(error, X1Error):
@@ -104,7 +104,9 @@ class Session(contextlib.AbstractContextManager):
             self.lineage = self.saved.state["lineage"]
         elif c.branch_from:
             self.saved, self.lineage = opening.parent_state(c, self.log)
-        self.shards, self.tokenizer = opening.open_data(c, self.log)
+        known = self.saved.state["data"].get("folder") if self.saved else None
+        self.shards, self.tokenizer = opening.open_data(c, self.log, known, feeding=True)
+        self._held.callback(opening.let_go, self.shards)
         self.token_bytes = self.tokenizer.token_bytes
         if self.resuming:
             opening.check_same_data(self.shards, self.saved.state["data"])
@@ -174,6 +176,7 @@ class Session(contextlib.AbstractContextManager):
             return
         name = "resume" if self.resuming else "start"
         self.event(name, changes=self.changes, lineage=self.lineage)
+        opening.hear(self.shards, self.event)
         self.manifest.update(**report.describe(self))
         by, run_id = os.environ.get(elsewhere.BY), self.manifest.values["run_id"]
         if by and not self.config.usd_per_hour:
@@ -302,7 +305,11 @@ class Session(contextlib.AbstractContextManager):
             "skip": self.skip,
             "spikes": self.spikes.state() if self.spikes.is_on else None,
             "meter": [self.meter.tokens, self.meter.seconds],
-            "data": {"blocks": n_blocks, "fingerprint": self.shards.fingerprint(n_blocks)},
+            "data": {
+                "blocks": n_blocks,
+                "fingerprint": self.shards.fingerprint(n_blocks),
+                "folder": str(self.shards.folder.absolute()),
+            },
             "lineage": self.lineage,
         }
         if last and self.config.hours:

@@ -39,9 +39,12 @@ class FollowedShards(Shards):
 
     `.waited_seconds` is the time spent waiting, `.events` what happened: {"event": "waited",
     "sample", "seconds"}, {"event": "source_ended", "n_tokens", "ended"}; each also goes to
-    `on_event`. Samples beyond a source that has ended are of the next epoch. Raises ShardError when
-    there is no writer for `patience_seconds`.
+    `on_event`. Samples beyond a source that has ended are of the next epoch. `.writer` is the
+    process that `feed` started, if it did. Raises ShardError when there is no writer for
+    `patience_seconds`, and DataError with its last line when `.writer` failed.
     """
+
+    writer: subprocess.Popen | None = None
 
     def __init__(
         self,
@@ -85,6 +88,8 @@ class FollowedShards(Shards):
             now = time.monotonic()
             if has_writer(self.folder):
                 seen = now
+            elif self.writer and self.writer.poll():
+                raise DataError(f"the writer of {self.folder} failed: {_last_line(self.folder)}")
             elif now - seen >= self.patience_seconds:
                 raise ShardError(
                     f"{self.folder} is unfinished and nobody has written to it for"
@@ -96,6 +101,16 @@ class FollowedShards(Shards):
         self.waited_seconds += seconds
         if seconds >= self.poll_seconds:
             self._tell(event="waited", sample=n_samples - 1, seconds=round(seconds, 3))
+
+    def end_writer(self, seconds: float = 10.0) -> None:
+        """End the process that `feed` started; what it wrote stays, and a later one goes on."""
+        if self.writer and self.writer.poll() is None:
+            self.writer.terminate()
+            try:
+                self.writer.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.writer.kill()
+                self.writer.wait()
 
 
 def build_command(
@@ -125,34 +140,51 @@ def feed(
     """Build in a process of its own and return once the first block can be read.
 
     Returns the shards and the writer, which goes on by itself and writes what it has to say beside
-    the folder, to FOLDER.log; the writer is None where the folder is complete. `changes` are fields
-    of Recipe. Raises DataError with the writer's last line when it ends before the first block.
+    the folder, to FOLDER.log; the writer is None where the folder is complete or another process
+    writes it. `changes` are fields of Recipe. Raises DataError with the writer's last line when it
+    ends before the first block.
     """
     stream = open_stream(source)
     folder, _ = plan_folder(
         stream, recipe(recipe_name, **changes), root=root, max_tokens=max_tokens
     )
-    if (shards := _readable(folder, on_event)) and shards.complete:
+    if (shards := _readable(folder, on_event)) and (shards.complete or has_writer(folder)):
         return shards, None
-    command = build_command(
-        source, recipe_name, root=root, max_tokens=max_tokens, workers=workers, **changes
-    )
-    log_path = folder.with_name(folder.name + ".log")
-    with named_os_errors(log_path):
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        with log_path.open("wb") as log:
-            writer = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    writer = None
+    if not has_writer(folder):
+        command = build_command(
+            source, recipe_name, root=root, max_tokens=max_tokens, workers=workers, **changes
+        )
+        with named_os_errors(_log_of(folder)):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with _log_of(folder).open("wb") as log:
+                writer = subprocess.Popen(
+                    command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                )
     until = time.monotonic() + start_seconds
     while time.monotonic() < until:
-        ended = writer.poll()
+        failed = writer and writer.poll() is not None
         if shards := _readable(folder, on_event):
+            shards.writer = writer
             return shards, writer
-        if ended is not None:
-            lines = log_path.read_text(errors="replace").splitlines() or ["it said nothing"]
-            raise DataError(f"the writer ended before its first block: {lines[-1]}")
+        if failed:
+            raise DataError(f"the writer ended before its first block: {_last_line(folder)}")
         time.sleep(POLL_SECONDS)
-    writer.terminate()
-    raise DataError(f"no block was written in {start_seconds:.0f} s; look at {log_path}")
+    if writer:
+        writer.terminate()
+    raise DataError(f"no block was written in {start_seconds:.0f} s; look at {_log_of(folder)}")
+
+
+def _log_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".log")
+
+
+def _last_line(folder: Path) -> str:
+    try:
+        lines = _log_of(folder).read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it said nothing"
 
 
 def _readable(folder: Path, on_event) -> FollowedShards | None:
