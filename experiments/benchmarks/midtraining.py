@@ -2,10 +2,10 @@
 
     python experiments/benchmarks/midtraining.py --out experiments/reference/midtraining
 
-Two trunks a seed of x1lib.postmortem.tiny, a young one (200 steps at rate 0.003) and a hot one (600
+Two trunks a seed of x1lib.postmortem.tiny, a young one (200 steps at rate 0.003) and a hot one (400
 steps at 0.01); from each, every plan for so many steps more, then the loss of held-out text of both
 kinds: a book, and pages of the encyclopaedia. The trunks train on both, the other text is the
-encyclopaedia alone. outcomes.csv has a row a plan. One thread, about two minutes a seed; seeds that
+encyclopaedia alone. outcomes.csv has a row a plan. One thread, about a minute a seed; seeds that
 it holds are not run again.
 """
 
@@ -18,8 +18,8 @@ from x1lib.pacing import Schedule
 from x1lib.postmortem import Changes
 from x1lib.postmortem.tiny import encyclopaedia, heldout, tiny
 
-SEEDS = range(3)
-TRUNKS = {"young": (200, 3e-3, 40), "hot": (600, 1e-2, 100)}  # steps, rate, steps of a plan
+SEEDS = range(4)
+TRUNKS = {"young": (200, 3e-3, 40), "hot": (400, 1e-2, 60)}  # steps, rate, steps of a plan
 WARMUP = 50
 PLANS = (
     "as it was", "rate warmed up again", "sequences halved", "other text", "cooldown",
