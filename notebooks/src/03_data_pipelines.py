@@ -23,6 +23,7 @@
 
 # %%
 import math
+import re
 import tempfile
 from pathlib import Path
 
@@ -355,12 +356,11 @@ data.lost(flow)
 # A token stands for a run of bytes. How many depends on what the tokeniser was trained on: GPT-2's on English web pages, ours of 4,096 on the books and articles here. Spanish: two pages of the crawl and this course's own paragraphs. Code: this course's package.
 
 # %%
-lines = [
-    line.removeprefix("# 🇪🇸 ")
-    for name in ("01_scaling_laws", "02_cluster_economics")
-    for line in (project_root() / f"notebooks/src/{name}.py").read_text().splitlines()
-    if line.startswith("# 🇪🇸")
-]
+folder = project_root() / "notebooks/src"
+ours = "".join(
+    (folder / f"{name}.py").read_text() for name in ("01_scaling_laws", "02_cluster_economics")
+)
+lines = re.findall("# 🇪🇸 (.+)", ours)
 kinds = {
     "English, encyclopaedia": articles[:1000],
     "English, Austen": [one.text for one in embedded if one.source == "austen"][:30],
@@ -400,16 +400,8 @@ for name, by in tokenizers.items():
     nats = -np.log(frequency[asked])
     bits = nats.sum() / math.log(2) / n_bytes
     rows.append((name, f"{nats.mean():.2f}", f"{len(asked) / n_bytes:.3f}", f"{bits:.2f}"))
-assert [row[0] for row in sorted(rows, key=lambda row: float(row[1]))] == [
-    "bytes",
-    "bpe4096",
-    "gpt2",
-]
-assert [row[0] for row in sorted(rows, key=lambda row: float(row[3]))] == [
-    "gpt2",
-    "bpe4096",
-    "bytes",
-]
+by_nats, by_bits = ([row[0] for row in sorted(rows, key=lambda row: row[k])] for k in (1, 3))
+assert by_nats == by_bits[::-1] == ["bytes", "bpe4096", "gpt2"]
 Table(("tokeniser", "nats a token", "tokens a byte", "bits a byte"), rows)
 
 # %% [markdown]
@@ -429,7 +421,7 @@ print(f"{100e9 * 2 / 1e9:.0f} GB: 100 billion tokens in uint16")
 assert list(disk.values()) == [10, 20] and wrapped == 128_255 - 65_536
 
 # %% [markdown]
-# Ten. With Llama 3's 128,256 ids it is twenty, and two bytes would be wrong: a cast wraps, and the model trains on other words. So the writer takes the type from the size of the vocabulary, and `verify` looks at the largest id. Two hundred is what 100 billion tokens take, the size of FineWeb-Edu's larger sample: a line too far down in the table, it seems.
+# Ten. With Llama 3's 128,256 ids it is twenty, and two bytes would be wrong: a cast wraps, and the model trains on other words. So the writer takes the type from the size of the vocabulary, and `verify` looks at the largest id. Two hundred is what 100 billion tokens take, the size of one of FineWeb-Edu's samples: perhaps somebody read the wrong line.
 #
 # **Takeaway.** Report bits per byte, store what the vocabulary needs, and never trust a cast.
 #
@@ -470,25 +462,29 @@ assert (killed[kills[0] : kills[1]] == whole[: kills[1] - kills[0]]).all() and a
 # %% [markdown]
 # Every sample after the first kill is one that was already read: the run sees its first third three times. The loss falls nicely, and nobody notices.
 #
-# Here a sample has a *number*. Which window it is follows from seed, epoch, block and number by a hash, so there is no state to lose. A new process that is told "sample 2,720" reads what the old one would have read.
+# Here a sample has a *number*. Which window it is follows from seed, epoch, block and number by a hash, so there is no state to lose. A new process that is told "sample 1,360" reads what the old one would have read.
 
 # %% tags=["nbval-check-output"]
 numbers = np.arange(n_steps * batch)
 after_kill = Shards(folder).batch(kills[0] * batch, batch, length, seed=1)[0]
 straight = Shards(folder).batch(0, (kills[0] + 1) * batch, length, seed=1)[0][-batch:]
-assert (after_kill == straight).all()  # to the bit, in another process, on another day
+assert (after_kill == straight).all()  # by a reader that has just been opened
 per_block = [(entry["n_tokens"] - 1) // length for entry in books.blocks]
 begins = np.cumsum([0, *(entry["n_tokens"] for entry in books.blocks)])
 ordered = np.concatenate(
     [begins[i] + length * permutation(1, 0, i, n) for i, n in enumerate(per_block)]
 )[: len(numbers)]
-tokens = books.batch(0, 1, length, seed=1)[0][0]
-assert len(set(ordered.tolist())) == len(numbers) and ordered[0] // length < per_block[0]
-print(
-    f"{len(numbers):,} samples, {len(set(ordered.tolist())):,} different windows; kills change none"
-)
+text_ids = np.concatenate([np.load(folder / entry["file"]) for entry in books.blocks])
+first_ids = books.batch(0, len(numbers), length, seed=1)[0][:, 0]
+assert (text_ids[ordered] == first_ids).all()  # so these are the windows that it reads
+print(f"{len(numbers):,} samples, {len(np.unique(ordered)):,} different windows; kills change none")
 
 
+# %% [markdown]
+# How much of the text does each way read, as the samples come in?
+
+
+# %%
 def share_read(starts: np.ndarray) -> np.ndarray:
     """Share of the text read at least once, after each step."""
     seen, shares = np.zeros(books.n_tokens, bool), []
@@ -557,7 +553,7 @@ check.guess(guess_cores, eaten["A100-80GB-SXM"] / per_core["web"], within=3, nam
 data.cores(per_core, MFU)
 
 # %% [markdown]
-# Lines fall with N: a larger model does more with each token. A thousand H100s that train 70B parameters eat less than two that train `50m`. So feeding is a problem of small models, and of *raw* text: the lines count clean text, all of which survives. Where one page in ten survives, filtering needs ten times the cores. That is why the big ones filter once, write shards, and stream those.
+# Lines fall with N: a larger model does more with each token. A thousand H100s that train 70B parameters eat less than two that train `50m`. So feeding is a problem of small models, and of *raw* text: the lines count clean text, of which `web` keeps two thirds (many introductions have fewer than five sentences). Where a tenth of that survives, filtering needs ten times the cores. That is why the big ones filter once, write shards, and stream those.
 
 # %%
 slowest = max(speeds["web"].seconds_by_stage, key=speeds["web"].seconds_by_stage.get)
@@ -565,6 +561,7 @@ row = plan.plan_row(speeds["web"], int(5e9), cores=16, usd_per_core_hour=None)
 print(f"5 billion tokens through `web`: {row.core_hours:.1f} core-hours; dearest: {slowest}")
 print(plan.plan_table(speeds["web"], plan.TOKENS, cores=16, usd_per_core_hour=None))
 assert row.shard_bytes == 10_000_000_000
+assert 0.6 < speeds["web"].bytes_out / speeds["web"].bytes_in < 0.7
 
 # %% [markdown]
 # **Takeaway.** Tokenising is nearly free, filters are not, and neither should run while an expensive card waits. `python -m x1lib.data plan` prints this table for your machine and your price.

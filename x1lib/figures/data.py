@@ -220,13 +220,17 @@ def published_table(published: Mapping[str, Published]) -> Table:
     rows = [
         (
             one.what,
-            "–" if one.value is None else f"{one.value:,.4g} {one.unit}",
+            "–" if one.value is None else f"{_said(one.value)} {one.unit}",
             one.seen,
             one.source,
         )
         for one in published.values()
     ]
     return Table(("what", "figure", "seen", "source"), rows)
+
+
+def _said(value: float) -> str:
+    return f"{value:g}" if value < 1000 else short(value)
 
 
 def opening(text: str, n_characters: int = 90) -> str:
