@@ -122,8 +122,10 @@ def _prefill(model, prompt: torch.Tensor, total: int):
     if isinstance(model, Decoder):
         logits, cache = model.prefill(prompt, total)
         return logits.argmax(-1), cache
-    out = model(prompt, use_cache=True, logits_to_keep=1)
-    return out.logits[:, -1].argmax(-1), out.past_key_values
+    # Not logits_to_keep=1: torch copies the whole head to multiply a slice that is not contiguous.
+    out = model.base_model(prompt, use_cache=True)
+    logits = model.get_output_embeddings()(out.last_hidden_state[:, -1].contiguous())
+    return logits.argmax(-1), out.past_key_values
 
 
 def _step(model, token: torch.Tensor, cache):
