@@ -229,7 +229,8 @@ def test_the_page(analysed, tmp_path):
     text = path.read_text()
     for words in ("corrupt-data", "## Why", "## Evidence", "## Data or state?", "## Recovery",
                   "| skip-batch |", "| placebo-3 |", "samples | 712 to 727", " UTC |",
-                  "to the bit over 70 steps", "no price was given"):  # fmt: skip
+                  "to the bit over 70 steps", "no price was given", "## Cost", "- left alone: ",
+                  "- lr-cut trains at 0.3 of the rate", analysed.manifest["run_id"]):  # fmt: skip
         assert words in text, words
     for name in ("grad-norm.png", "token-histogram.png"):
         assert f"(spike/{name})" in text and (tmp_path / "spike" / name).stat().st_size > 5_000
@@ -378,6 +379,20 @@ def test_the_classifier_is_not_told_the_settings():
     assert {d.cause for d in DECISIONS} | {"unknown"} == set(CAUSES)
 
 
+@pytest.mark.parametrize(
+    ("probe_rise", "words"),
+    [
+        (-0.05, "not hurt: the probe did not rise"), (0.02, "not hurt: the probe rose by 0.02"),
+        (0.05, "hardly hurt: the probe rose by 0.05"), (0.57, "was hurt, and less than the batch"),
+    ],
+)  # fmt: skip
+def test_words_for_the_harm_follow_its_size(probe_rise, words):
+    found = classify(replace(CASES["rare-token"], probe_rise=probe_rise, probe_noise=0.01))
+    (said,) = [words for words in found.evidence_for if "the model" in words]
+    assert words in said
+    assert found.cause == "rare-token" and found.confidence == "high"  # words only
+
+
 def made_trace(n=60):
     draw = np.random.default_rng(0)
     series = {name: [1.0] * n for name in SERIES}
@@ -405,6 +420,7 @@ def test_features_are_read_off_a_trace():
     assert found.loss_rise == pytest.approx(2, abs=0.15) and abs(found.probe_rise) < 0.1
     assert (found.lr_ratio, found.update_ratio, found.lead) == (3.0, 5.0, 2)
     assert found.disorder == pytest.approx(0.5, abs=0.05)
+    assert found.probe_noise < 1e-9  # a probe that falls evenly has none
     assert features(trace, first=46).onset is None
     trace.series["probe"][50:] = [4.5] * 10
     assert find_onset(trace, 46) == 50

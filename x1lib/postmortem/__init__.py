@@ -1,6 +1,6 @@
 """Why a loss spiked: a run rewound, its evidence, a cause, recoveries tried, and the report."""
 
-from x1lib.postmortem.analysis import Analysis, analyse, find_run, find_spike
+from x1lib.postmortem.analysis import Analysis, analyse, find_run, find_spike, recover
 from x1lib.postmortem.classifier import CAUSES, Features, Verdict, classify, features, find_onset
 from x1lib.postmortem.corpus import Corpus
 from x1lib.postmortem.cures import CURES, Cure, Incident
@@ -38,6 +38,7 @@ __all__ = [
     "find_spike",
     "noise_floor",
     "read_log",
+    "recover",
     "replay",
     "watch",
     "write",

@@ -14,11 +14,12 @@ from x1lib.postmortem.classifier import Features, Verdict, classify, features, f
 from x1lib.postmortem.corpus import Corpus
 from x1lib.postmortem.cures import CURES, HOLD, Incident
 from x1lib.postmortem.evidence import Detail, examine
-from x1lib.postmortem.replay import Outcome, Theatre, noise_floor
+from x1lib.postmortem.replay import PLACEBOS, Outcome, Theatre, noise_floor
 from x1lib.postmortem.rewound import PostmortemError, Rewound
 from x1lib.postmortem.trace import Trace, batch_excess, watch
 from x1lib.session.spikes import BEFORE
 from x1lib.stability import detect
+from x1lib.tracking.holders import read_json
 from x1lib.tracking.manifest import MANIFEST
 
 SECONDS_PER_HOUR = 3600.0
@@ -169,6 +170,17 @@ def analyse(folder, step: int | None = None, *, cures=tuple(CURES), log=print) -
     return done
 
 
+def recover(found: Analysis, cures=tuple(CURES), *, store: Path | None = None, log=print) -> None:
+    """Try recoveries of a spike whose cause was looked for alone; fills in what `analyse` left.
+
+    store: a JSON file that keeps each replay, so that one broken off goes on and one done is read.
+    Raises PostmortemError, CheckpointError or DataError.
+    """
+    run = Rewound.of_run(found.folder, found.incident.start, log=log)
+    theatre = Theatre(run, found.incident, usd_per_token=found.usd_per_token)
+    _replays(found, theatre, cures, log, store)
+
+
 def _verdict(run: Rewound, trace: Trace, onset: int, price) -> tuple[Theatre, Verdict]:
     """What the list of decisions says of a spike that begins at a place of the trace."""
     step = int(trace.series["step"][onset])
@@ -204,16 +216,58 @@ def _usd_per_token(manifest: dict, record: dict) -> float | None:
     return price / SECONDS_PER_HOUR / float(np.median(rates))
 
 
-def _replays(done: Analysis, theatre: Theatre, cures, log) -> None:
-    for name in cures:
+def _replays(done: Analysis, theatre: Theatre, cures, log, store: Path | None = None) -> None:
+    kept = _Kept(store, done)
+    for name in dict.fromkeys(["untouched", *cures]):
+        if why := kept.not_tried.get(name):
+            done.not_tried[name] = why
+            continue
         try:
-            one = done.outcomes[name] = theatre.play(name)
+            one = done.outcomes[name] = kept.outcome(name, lambda name=name: theatre.play(name))
         except PostmortemError as error:
-            done.not_tried[name] = str(error)
+            kept.not_tried[name] = done.not_tried[name] = str(error)
             continue
         log(f"{name}: probe at most {one.peak:+.3f}, at the end {one.end:+.3f} nats")
-    placebos = theatre.placebos()
-    control = done.outcomes.get("untouched") or theatre.play("untouched")
-    done.outcomes |= {one.name: one for one in placebos}
-    done.noise = noise_floor(control, placebos)
-    done.two_by_two = theatre.two_by_two()
+    for i in range(PLACEBOS):
+        name = f"placebo-{i + 1}"
+        done.outcomes[name] = kept.outcome(name, lambda i=i: theatre.placebo(i))
+    placebos = [one for name, one in done.outcomes.items() if name.startswith("placebo-")]
+    done.noise = noise_floor(done.outcomes["untouched"], placebos)
+    done.two_by_two = kept.cells(theatre.two_by_two)
+
+
+class _Kept:
+    """Replays of one incident in a file; a file of another incident, or none, counts for nothing.
+
+    A replay is exact, so one that is read is what would be played.
+    """
+
+    def __init__(self, path: Path | None, done: Analysis):
+        self.path, kept = path, read_json(path) if path else {}
+        about = {"run_id": done.manifest.get("run_id"), "incident": asdict(done.incident)}
+        self.found = kept if kept.get("about") == about else {"about": about}
+        self.outcomes = self.found.setdefault("outcomes", {})
+        self.not_tried = self.found.setdefault("not_tried", {})
+
+    def outcome(self, name: str, play) -> Outcome:
+        if name in self.outcomes:
+            return Outcome(**self.outcomes[name])
+        one = play()
+        if one.failed is None:  # JSON has no infinity
+            self.outcomes[name] = one.to_json()
+            self._save()
+        return one
+
+    def cells(self, make) -> dict:
+        if "two_by_two" in self.found:
+            return self.found["two_by_two"]
+        cells = make()
+        if all(np.isfinite([*cell.values()]).all() for cell in cells.values()):
+            self.found["two_by_two"] = cells
+            self._save()
+        return cells
+
+    def _save(self) -> None:
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            tracking.write_json(self.path, self.found)

@@ -34,6 +34,7 @@ REPETITION = 0.9  # share of a sample's tokens that equal the one before them
 # rise by 2.8% of its level. A weak one needs another: an odd batch, or updates of another size.
 LOSS_RULE, PROBE_RULE = {"k": 5.0}, {"k": 7.0, "floor": 0.004}
 WEAK_LOSS_RULE, WEAK_PROBE_RULE = {"k": 3.0}, {"k": 7.0, "floor": 0.002}
+NOISES, HURT = 3.0, 0.1  # words only: deviations of a calm probe, and nats that a model feels
 SURE = 1.5  # times its threshold: a figure that leaves no doubt
 
 
@@ -62,7 +63,8 @@ class Features:
     excess [nats]: how much harder the batch is than others for the weights before the spike, None
     where it was not tried; other_data_rise [nats]: how high the probe still rose when those weights
     were trained on other batches, likewise; lead: steps from the gradient norm's first jump to the
-    loss's, None where either stayed; failed: whether a loss was not finite.
+    loss's, None where either stayed; failed: whether a loss was not finite; probe_noise [nats]: the
+    probe's deviation from its own line before, which no decision reads.
     """
 
     onset: int | None
@@ -79,6 +81,7 @@ class Features:
     other_data_rise: float | None = None
     lead: int | None = None
     failed: bool = False
+    probe_noise: float | None = None
 
 
 def features(
@@ -104,7 +107,16 @@ def features(
         other_data_rise=other_data_rise,
         lead=_lead(trace, until),
         failed=trace.failed is not None,
+        probe_noise=_deviation(trace["probe"][:until]),
     )
+
+
+def _deviation(values: np.ndarray) -> float | None:
+    """Of values around their own straight line: a calm probe falls, and that is no noise."""
+    if len(values) < LEAST:
+        return None
+    steps = np.arange(len(values))
+    return float(np.std(values - np.polyval(np.polyfit(steps, values, 1), steps)))
 
 
 def _normal(trace: Trace, onset: int):
@@ -129,6 +141,13 @@ def _near(trace: Trace, onset: int, batches: int = BATCHES) -> dict[str, float]:
         "row_disorder": (row_gain - float(trace["row_gain"][batch].min())) / to_shuffled,
         "repetition": float(trace["repetition"][batch].max()),
     }
+
+
+def calm_figures(trace: Trace, onset_step: int) -> dict[str, float]:
+    """The highest that each figure of `Features` was in the steps that count as normal."""
+    until, _ = _normal(trace, trace.place(onset_step))
+    found = [_near(trace, place, batches=0) for place in range(min(LEAST, until - 1), until)]
+    return {name: max(one[name] for one in found) for name in found[0]}
 
 
 def _lead(trace: Trace, until: int) -> int | None:
@@ -259,4 +278,19 @@ def _others(f: Features):
     if f.probe_rise >= 0.3 and f.probe_rise >= 0.8 * f.loss_rise:
         yield f"the model itself was hurt: the probe rose by {f.probe_rise:.2f} nats", True
     elif f.loss_rise >= 0.3 and f.probe_rise <= 0.25 * f.loss_rise:
-        yield f"the model was hardly hurt: the probe rose by {f.probe_rise:.2f} nats", False
+        yield _harm(f), False
+
+
+def _harm(f: Features) -> str:
+    """How much a model was hurt by a batch that was far worse than it, in words of that size."""
+    if f.probe_rise <= NOISES * (f.probe_noise or 0.0):
+        rose = (
+            f"rose by {f.probe_rise:.2f} nats, as noise may" if f.probe_rise > 0 else "did not rise"
+        )
+        return f"the model was not hurt: the probe {rose}"
+    if f.probe_rise < HURT:
+        return f"the model was hardly hurt: the probe rose by {f.probe_rise:.2f} nats"
+    return (
+        f"the model was hurt, and less than the batch was bad: the probe rose by {f.probe_rise:.2f}"
+        f" nats, the loss by {f.loss_rise:.2f}"
+    )

@@ -135,7 +135,11 @@ class Theatre:
 
     def placebos(self, number: int = PLACEBOS) -> list[Outcome]:
         """Replays that leave out as many batches, where there is no spike."""
-        return [self.play(f"placebo-{i + 1}", placebo(i)) for i in range(number)]
+        return [self.placebo(i) for i in range(number)]
+
+    def placebo(self, number: int) -> Outcome:
+        """One of them, counted from 0."""
+        return self.play(f"placebo-{number + 1}", placebo(number))
 
     def two_by_two(self) -> dict[str, dict[str, float]]:
         """{old state, state at the spike} x {the spike's batches, others}: data or state?

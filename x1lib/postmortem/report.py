@@ -49,6 +49,7 @@ def page(found: Analysis, figures: bool = True) -> str:
         "",
         "| | |",
         "|---|---|",
+        f"| run | {found.folder.name}, id {found.manifest.get('run_id') or 'not recorded'} |",
         f"| time | {_time(found.spike_time)} |",
         f"| steps | {at.onset:,} to {last:,}; flagged at {found.spike_step:,} |",
         f"| samples | {at.first_sample:,} to {at.last_sample - 1:,} |",
@@ -68,9 +69,10 @@ def page(found: Analysis, figures: bool = True) -> str:
         *_evidence(found),
         *_two_by_two(found),
         *_outcomes(found),
+        *_cost(found),
         "## Limits",
         "",
-        "One run, one seed. The classifier was measured on models of a tenth of a million"
+        "One run, one seed. The classifier was measured on models of 0.2 to 0.5 million"
         " parameters with one cause at a time; it knows no mixture, nor a cause that is none of its"
         " four (experiments/reference/spike-classifier). A recovery that lowers the rate or"
         " clips harder dampens every spike, so that it helped says little about the cause.",
@@ -165,9 +167,11 @@ def _outcomes(found: Analysis) -> list[str]:
     lines = [
         "## Recovery",
         "",
-        f"Each from the same checkpoint, held for {HOLD} steps from the spike on and read {AFTER}"
-        f" steps later, beside the untouched control. Placebos, which leave out innocent batches,"
-        f" end up to {noise:.3f} nats from it: less than that is noise.",
+        f"Each from the checkpoint of step {found.incident.start:,} (earlier-checkpoint: from the"
+        f" one before it), held for {HOLD} steps from the spike on and read {AFTER} steps later,"
+        " beside the untouched control. Placebos, which leave out as many innocent batches, end"
+        f" up to {noise:.3f} nats from it: less than that is noise. Losses in nats a token; the"
+        " probe above its level before the spike.",
         "",
         "| recovery | probe at most | probe at the end | held-out | steps back to level"
         " | tokens lost | US dollars lost |",
@@ -179,17 +183,54 @@ def _outcomes(found: Analysis) -> list[str]:
     lines.append("")
     if best and control:
         gain = control.end - best.end
-        lines += [
-            f"Best at the end: **{best.name}**, {gain:+.3f} nats on the control"
-            + (", above the noise." if gain > noise else ", within the noise: nothing to choose."),
-            f"It {CURES[best.name].does}." if best.name in CURES else "",
-            "",
-        ]
+        if gain > noise:
+            lines.append(f"Best at the end: **{best.name}**, {gain:.3f} nats below the control,"
+                         " which is above the noise.")  # fmt: skip
+        else:
+            lines.append("No recovery ended below the untouched control by more than the noise:"
+                         " by the end of these steps there was nothing to choose.")  # fmt: skip
+        lines.append("")
+    lines += [f"- {name} {CURES[name].does}{_source(name)}" for name in found.outcomes
+              if name in CURES and name != "untouched"]  # fmt: skip
     for name, why in found.not_tried.items():
         lines.append(f"- {name} was not tried: {why}")
-    if found.usd_per_token is None:
-        lines.append("- no price was given for this run, so what was lost has none")
     return [*lines, ""]
+
+
+def _source(name: str) -> str:
+    return f" ({CURES[name].source})" if CURES[name].source else ""
+
+
+def _cost(found: Analysis) -> list[str]:
+    """What the spike cost where nothing was done, and what these replays did."""
+    control = found.outcomes.get("untouched")
+    if control is None:
+        return []
+    price = found.usd_per_token
+
+    def said(n_tokens: int) -> str:
+        return f"{n_tokens:,} tokens" + (rf", \${n_tokens * price:.4f}" if price else "")
+
+    lines = ["## Cost", ""]
+    if control.tokens_lost is None:
+        lines.append(
+            "- left alone: the probe was not back at its level when the replay ended, so more than"
+            f" {said((len(control.series['loss']) - _lead_in(found)) * found.tokens_a_step)}"
+        )
+    else:
+        steps = control.back_after_steps
+        lines.append(
+            f"- left alone: {said(control.tokens_lost)}, the {steps} steps of the way back"
+        )
+    n_steps = sum(len(one.series["loss"]) for one in found.outcomes.values())
+    lines.append(f"- this post-mortem: {said(n_steps * found.tokens_a_step)} in replays")
+    if price is None:
+        lines.append("- no price was given for this run, so what was lost has none in dollars")
+    return [*lines, ""]
+
+
+def _lead_in(found: Analysis) -> int:
+    return found.incident.onset - 1 - found.incident.start
 
 
 def _best(found: Analysis) -> Outcome | None:
