@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 from functools import cache
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def built(source, the_recipe, root, **options):
 def test_tiktoken_gives_the_same_ids(name, embedded_shards):
     pytest.importorskip("tiktoken", reason="tiktoken is not installed: nothing to compare")
     words = load_tokenizer(name)
-    fast, slow = Encoder(words, use_tiktoken=True), Encoder(words, use_tiktoken=False)
+    fast, slow = Encoder(words, engine="tiktoken"), Encoder(words, engine="tokenizers")
     assert (fast.engine, slow.engine) == ("tiktoken", "tokenizers")
     texts = [d.text for b in open_stream("embedded").batches() for d in b.documents][::25]
     for text in [
@@ -91,7 +92,43 @@ def test_tiktoken_gives_the_same_ids_for_any_characters(text):
 
 @cache
 def gpt2_encoder():
-    return Encoder(load_tokenizer("gpt2"), use_tiktoken=True)
+    return Encoder(load_tokenizer("gpt2"), engine="tiktoken")
+
+
+def test_gigatoken_gives_the_same_ids_where_it_is_installed(monkeypatch):
+    pytest.importorskip("gigatoken", reason="gigatoken is optional and not installed: not compared")
+    monkeypatch.setenv("X1_ENCODER", "gigatoken")
+    for name in ("gpt2", "bpe4096"):
+        encoder, words = Encoder(load_tokenizer(name)), load_tokenizer(name)
+        assert encoder.engine == "gigatoken"
+        for batch in open_stream("embedded").batches():
+            for document in batch.documents[::5]:
+                assert encoder.encode(document.text).tolist() == words.encode(document.text)
+
+
+def test_an_encoder_with_other_ids_is_refused(monkeypatch):
+    """A stand-in for a gigatoken that is wrong about one thing: runs of white space."""
+    words = load_tokenizer("gpt2")
+
+    class Tokenizer:
+        @classmethod
+        def from_json(cls, text):
+            return cls()
+
+        def encode(self, text):
+            return np.array(words.encode(text.replace("\t", " ")), np.uint32)
+
+    stand_in = types.ModuleType("gigatoken")
+    stand_in.Tokenizer = Tokenizer
+    monkeypatch.setitem(sys.modules, "gigatoken", stand_in)
+    with pytest.raises(DataError, match=r"gigatoken encodes .* to other ids than tokenizers"):
+        Encoder(words, engine="gigatoken")
+    monkeypatch.setitem(sys.modules, "gigatoken", None)
+    with pytest.raises(DataError, match="gigatoken"):
+        Encoder(words, engine="gigatoken")
+    monkeypatch.setenv("X1_ENCODER", "fast")
+    with pytest.raises(DataError, match="unknown encoder 'fast'"):
+        Encoder(words)
 
 
 def test_documents_are_encoded_with_their_mark_and_edges():

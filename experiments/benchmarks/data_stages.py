@@ -44,8 +44,8 @@ def sample(source: str, megabytes: float) -> list[str]:
 
 def stages() -> dict[str, Callable[[list[str]], object]]:
     """What is timed, by name: functions of all the texts."""
-    fast = Encoder(load_tokenizer("gpt2"), use_tiktoken=True)
-    slow = Encoder(load_tokenizer("gpt2"), use_tiktoken=False)
+    fast = Encoder(load_tokenizer("gpt2"), engine="tiktoken")
+    slow = Encoder(load_tokenizer("gpt2"), engine="tokenizers")
 
     def each(function):
         return lambda texts: [function(text) for text in texts]

@@ -129,6 +129,10 @@ class Tokenizer:
         """The bytes behind each id, in order of id; `<|endoftext|>`, the last, is left out."""
         return self._pieces[:-1]
 
+    def plain_json(self) -> str:
+        """The tokeniser in the format of Hugging Face's tokenizers; its special id never comes."""
+        return self._bpe.to_str()
+
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; no special id is added."""
         return self.encode_batch([text])[0]
