@@ -44,7 +44,9 @@ LAYERS = [
     ("published_logs",),
     ("published_points",),
     ("exercises",),
-    ("check", "quiz", "done"),
+    ("check",),
+    ("quiz",),
+    ("done",),
     ("figures",),
     ("widgets",),
 ]

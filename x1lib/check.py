@@ -26,6 +26,7 @@ import numpy as np
 
 from x1lib import X1Error, tracking
 from x1lib.exercises import Key, key_of
+from x1lib.exercises import progress as kept_progress
 
 PREDICTIONS = "predictions.json"
 SEALED = Path("scaling-law") / "prediction.json"  # beside the run folders
@@ -82,7 +83,18 @@ def answer(exercise: str, value: float | str | None, *, log=print, **given: obje
     if value is None:
         log("open: put your answer in the place of None")
         return None
-    key = key_of(exercise, **given)
+    right = _judged(value, key_of(exercise, **given), log)
+    kept_progress.record(exercise)
+    return right
+
+
+def progress(log=print) -> dict[str, tuple[int, int]]:
+    """Say how many exercises of each notebook are solved; returns (solved, all) by notebook."""
+    log(kept_progress.sentence())
+    return kept_progress.counts()
+
+
+def _judged(value: float | str, key: Key, log) -> bool:
     if key.choices:
         return _choice(value, key, log)
     said, truth = _number("answer", value), float(key.value)
