@@ -154,7 +154,7 @@ assert language_of(named["pills"])[0] == "pcm" and language_of(named["marea"])[0
 assert language_of(named["shoes"])[1] > 0.99
 
 # %% [markdown]
-# Who really writes Nigerian Pidgin meets the same classifier: of C4's list of bad words it is documented that it drops minority dialects more often (Dodge et al. 2021). That is why it is not applied here.
+# Somebody who really writes Nigerian Pidgin meets the same classifier. And of C4's list of bad words it is documented that it drops minority dialects more often (Dodge et al. 2021), which is why it is not applied here.
 #
 # **Takeaway.** Each rule is a line of arithmetic. Read what it dropped before you believe in what it kept.
 #
@@ -188,7 +188,7 @@ all_dropped = np.any(used, axis=0)
 missed = [one["id"] for one, gone in zip(labelled, all_dropped) if not one["prose"] and not gone]
 wronged = [one["id"] for one, gone in zip(labelled, all_dropped) if one["prose"] and gone]
 print("junk that passes:", missed, "| prose that is dropped:", wronged)
-print(data.opening(named["shoes"]), "|", data.opening(named["harbour"]))
+print(named["shoes"][6:90], "…", named["harbour"][8:90], "…", sep="\n")
 assert missed == ["shoes"] and wronged == ["printing", "harbour"]
 share, n = 2 / 25, 25  # Wilson's interval
 middle, half = share + 1.96**2 / (2 * n), 1.96 * math.sqrt(0.08 * 0.92 / n + 1.96**2 / (4 * n**2))
@@ -218,7 +218,7 @@ for source in ("austen", "moby-dick", "sotu", "wikipedia"):
     assert kept < 0.05 if source in ("austen", "moby-dick") else True
 
 # %% [markdown]
-# **Takeaway.** Precision and recall need labels, and a classifier needs labels with a taste. Ours was fitted to 51 pages of our own, FineWeb-Edu's to what Llama 3 said of 450,000. Ours drops every novel.
+# **Takeaway.** Precision and recall need labels, and a classifier needs labels with a taste. Ours was fitted to 51 pages of our own, FineWeb-Edu's to what Llama 3 said of 450,000. Ours drops almost every chapter of a novel.
 #
 # 🇪🇸 Medir una regla exige que alguien haya mirado antes: precisión y exhaustividad se calculan contra etiquetas puestas a mano. Ninguna regla basta sola; juntas encuentran casi toda la basura y se llevan dos textos buenos. El filtro educativo, además, tiene gustos: a Jane Austen no la dejaría pasar.
 #
@@ -294,7 +294,7 @@ print(f"{len(twins)} of {math.comb(len(paragraphs), 2):,} pairs")
 assert len(paragraphs) == 7083 and len(twins) == 1
 
 # %% [markdown]
-# One pair out of 25 million: in chapter 9 of *Emma*, Mr. Elton's charade, which Emma reads aloud again with remarks of her own. A program without a notion of verse found it by 14 look-ups a paragraph.
+# One pair out of 25 million: in chapter 9 of *Emma*, Mr. Elton's charade, which Emma reads again to Harriet with remarks of her own. It took 14 look-ups a paragraph.
 #
 # **Takeaway.** MinHash turns "compare all pairs" into a few look-ups a document, and its only dial is where the S stands. FineWeb removed duplicates within each snapshot only; its report sets out why more is not always better. Others counted what that leaves: exact copies across snapshots are two thirds of it (section 11).
 #
@@ -322,7 +322,8 @@ assert counts == {"email": 1, "ip": 1, "phone": 1} and pii.scrub(scrubbed)[0] ==
 # One command does it all: extract, filter, deduplicate, hold some out, tokenise, write blocks. On a machine with a network the same `build` takes `"fineweb-edu"` by name.
 
 # %%
-root = Path(tempfile.mkdtemp())
+scratch = tempfile.TemporaryDirectory()  # gone with the kernel
+root = Path(scratch.name)
 crawl = Shards(
     build(
         ASSETS / "pages.warc.gz",
@@ -336,7 +337,6 @@ order = [*list(outcome.counts)[2:], "duplicates", "held out"]
 flow = {"extraction": read} | {name: Count(*stages[name]) for name in order}
 assert flow["duplicates"].dropped == {"exact_duplicate": 1, "near_duplicate": 3}
 pages_left = flow["duplicates"].documents_out
-tokens_a_page = crawl.n_tokens / crawl.index["n_documents"]
 print(
     f"{pages_left} of {read.documents_in} pages; {crawl.n_tokens:,} tokens in {crawl.n_blocks} blocks"
 )
@@ -429,7 +429,7 @@ assert list(disk.values()) == [10, 20] and wrapped == 128_255 - 65_536
 #
 # ## 8. Order is a function of the sample number
 #
-# A run will be killed; it must go on as if nothing had happened. Here is nanoGPT's way to draw a batch, in our words: offsets at random, from a generator that is seeded when the program starts. Its checkpoint holds weights and optimiser, but no generator. We leave out its draws for evaluation, which come at the same places after each start.
+# A run will be killed; it must go on as if nothing had happened. Here is nanoGPT's way to draw a batch, in our words: offsets at random, from a generator that is seeded when the program starts. Its checkpoint holds weights and optimiser, but no generator (`train.py` at 3adf61e, November 2025; its issue 467 asks about it). We leave out its draws for evaluation, which come at the same places after each start.
 
 # %%
 folder = build(
@@ -460,7 +460,7 @@ print(f"{n_steps} steps, killed at {kills}: {again:.0%} of the samples after it 
 assert (killed[kills[0] : kills[1]] == whole[: kills[1] - kills[0]]).all() and again > 0.99
 
 # %% [markdown]
-# Every sample after the first kill is one that was already read: the run sees its first third three times. The loss falls nicely, and nobody notices.
+# Every sample after the first kill is one that was already read: the run sees its first third three times. Its loss falls all the same, and nobody notices.
 #
 # Here a sample has a *number*. Which window it is follows from seed, epoch, block and number by a hash, so there is no state to lose. A new process that is told "sample 1,360" reads what the old one would have read.
 
@@ -586,13 +586,11 @@ words = next(one.text for one in documents if one.id in truly).split()
 words[::8] = ["another"] * len(words[::8])  # one word in eight
 paraphrase = " ".join(words)
 shared = {n: len(OverlapIndex(emma, n).shared(paraphrase)) for n in (5, 8, 13)}
-print(
-    f"13-grams, 8-grams, 5-grams shared once one word in eight is changed: {shared[13]}, {shared[8]}, {shared[5]}"
-)
+print("once one word in eight is changed:", {f"{n}-grams": k for n, k in shared.items()})
 assert shared[13] == 0 and shared[5] > 0
 
 # %% [markdown]
-# Three words in a row are English; thirteen are *Emma*, and accuse nobody else. But one changed word in eight hides the whole page. **Takeaway.** n-grams prove contamination; their silence proves nothing. A paraphrase or a translation passes. The course holds out one whole book, *Moby-Dick*, and drops near-duplicates of what is held out, so that at least copies cannot leak.
+# Three words in a row are English; thirteen are *Emma*, and accuse nobody else. But one changed word in eight hides the whole page. **Takeaway.** n-grams prove contamination; their silence proves nothing. A paraphrase or a translation passes. The course holds out one whole book, *Moby-Dick*, and a recipe with MinHash drops later copies of what it holds out.
 #
 # 🇪🇸 Un trece-grama compartido delata una copia; su ausencia no absuelve a nadie: basta cambiar una palabra de cada ocho. Por eso se aparta un libro entero y se descartan sus copias antes de entrenar.
 #

@@ -67,7 +67,7 @@ def junk_left() -> Key:
     )
 
 
-def share_read() -> Key:
+def share_read_once() -> Key:
     return Key(
         1 - math.exp(-0.5),
         "After the kill the same windows come again: how much was drawn that was new?",
@@ -80,4 +80,4 @@ def share_read() -> Key:
     )
 
 
-EXERCISES = (terabytes, half_found, bits_per_byte, junk_left, share_read)
+EXERCISES = (terabytes, half_found, bits_per_byte, junk_left, share_read_once)
