@@ -2,8 +2,8 @@
 
     python tests/run_groups.py [--long] [GROUP ...]
 
-Each group is a pytest of its own: the cells of a notebook must not be spread over workers, and a
-trainer that is killed on purpose should not share a process with unit tests.
+Each group is a pytest of its own: the cells of a notebook must stay on one worker, and a trainer
+that is killed on purpose should not share a process with unit tests.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def groups() -> dict[str, list[str]]:
         "hours": ["tests/test_hours.py", "-rP"],  # alone: a watch is looked at
         "notebooks": ["tests/test_notebooks.py"],
         # Labs are left out: they are run with parameters by tests/test_notebooks.py.
-        "theory": [*NBVAL, *theory] if theory else [],
+        "theory": [*NBVAL, *WORKERS, "--dist=loadfile", *theory] if theory else [],
     }
 
 
