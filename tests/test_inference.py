@@ -307,6 +307,7 @@ def test_work_is_counted_once_a_step_and_a_text():
     assert work.weight_bytes == 2 * work.matmul_params
     assert work.step_bytes(3, 10) == work.weight_bytes + 3 * 10 * 256
     assert work.step_flops(3, 10) == 3 * (2 * work.matmul_params + 10 * 4 * 2 * 4 * 16)
+    assert work == inference.work_of_shape(full.shape)
     codes = inference.work_of(inference.quantize(full, "int4"))
     assert codes.matmul_params == work.matmul_params
     assert codes.weight_bytes == work.matmul_params * (0.5 + 4 / 32)

@@ -22,7 +22,15 @@ from x1lib.inference.pricing import (
 )
 from x1lib.inference.quality import Quality, quality
 from x1lib.inference.quantizing import QuantLinear, memory_bytes, quantize, use_kernels
-from x1lib.inference.roofline import Peak, Work, card_peak, machine_peak, read_rate, work_of
+from x1lib.inference.roofline import (
+    Peak,
+    Work,
+    card_peak,
+    machine_peak,
+    read_rate,
+    work_of,
+    work_of_shape,
+)
 
 __all__ = [
     "BASELINES",
@@ -62,4 +70,5 @@ __all__ = [
     "usd_per_million_tokens",
     "use_kernels",
     "work_of",
+    "work_of_shape",
 ]

@@ -167,8 +167,9 @@ class Lab:
         own = "your price"
         return own if self.settings.usd_per_hour else f"{CPU_HOUR.what}: {CPU_HOUR.source}"
 
-    def has_results(self) -> bool:
-        return (self.folder / RESULTS).exists()
+    def in_time(self, **guesses: float | None) -> dict:
+        """The guesses, but none once there are results: a guess made after them is none."""
+        return dict.fromkeys(guesses) if (self.folder / RESULTS).exists() else guesses
 
     @torch.no_grad()
     def measure_quality(self) -> dict[str, Quality]:

@@ -18,6 +18,7 @@ from x1lib.economics import gpu_by_driver_name
 from x1lib.inference.decoder import Decoder
 from x1lib.inference.errors import InferenceError
 from x1lib.inference.quantizing import QuantLinear, is_matrix, memory_bytes
+from x1lib.shapes import count_params, resolve
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,19 @@ class Peak:
     bytes_per_sec: float
     flops_per_sec: float
     source: str
+
+
+def work_of_shape(shape: object, bytes_per_weight: float = 2.0) -> Work:
+    """The work of a shape (a name, a Shape or a Config) that nobody has built; bf16 caches.
+
+    bytes_per_weight: 2 for bf16, 1 and a little for int8, 0.625 for int4 in groups of 32.
+    """
+    s = resolve(shape)
+    matmul = count_params(s).matmul
+    width, kv_width = s.n_heads * s.head_dim, s.n_kv_heads * s.head_dim
+    return Work(
+        round(bytes_per_weight * matmul), matmul, 4 * s.n_layers * kv_width, 4 * s.n_layers * width
+    )
 
 
 def work_of(model) -> Work:
