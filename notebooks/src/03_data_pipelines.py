@@ -139,7 +139,7 @@ assert len(outcome.kept) == 39 and outcome.counts["fineweb"].dropped == {}
 # %%
 Table(
     ("rule", "reason", "the page begins"),
-    [(one.stage, one.reason, data.opening(one.document.text)) for one in outcome.examples],
+    [(one.stage, one.reason, data.opening(one.document.text, 60)) for one in outcome.examples],
 )
 
 # %% [markdown]
@@ -545,7 +545,8 @@ for card, rate in eaten.items():
     needed = ", ".join(f"{rate / speed:.2g} cores {name}" for name, speed in per_core.items())
     print(f"{card} training 50m: {rate:,.0f} tokens/s, {needed}")
 thousand = 1000 * MFU * GPUS["H100-80GB-SXM"].bf16_flops_per_sec / (6 * 70e9)
-print(f"a thousand H100s training 70B: {thousand:,.0f} tokens/s")
+needed = ", ".join(f"{thousand / speed:.2g} cores {name}" for name, speed in per_core.items())
+print(f"a thousand H100s training 70B: {thousand:,.0f} tokens/s, {needed}")
 assert thousand < 2 * eaten["H100-80GB-SXM"]
 assert math.isclose(eaten["H100-80GB-SXM"] / eaten["A100-80GB-SXM"], 3.17, rel_tol=0.01)
 assert per_core["plain"] > 3 * per_core["web"]  # filters cost more than tokenising
@@ -619,7 +620,7 @@ assert said["raw text of 96 snapshots"] == 200e12 and 6e5 < rate < 8e5
 # %% [markdown]
 # They do, to what was rounded. The scores cost 6,000 H100-hours. And what did it buy? Second hand: 4 points of MMLU and 11 of ARC for a model of 1.7B. The data card also says what it costs: at a higher threshold HellaSwag and PIQA fall. A filter is a choice of what to be good at.
 #
-# **Takeaway.** Of a hundred raw tokens less than one is left (the hundred is second hand). The rest was not all junk: it was also novels, forums, dialects and everything not in English.
+# **Takeaway.** Of a hundred raw tokens less than one is left (the hundred is second hand). The rest was not all junk: rules like these also drop stories, forums, dialects and all that is not in English.
 #
 # 🇪🇸 De cada cien tokens brutos queda menos de uno. Las cifras publicadas concuerdan entre sí; las que no hemos visto en su origen lo dicen, y la que no hemos visto no tiene valor. Filtrar es elegir en qué será bueno el modelo, y también en qué no.
 #

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from x1lib.data.published import PRIMARY, Published
 from x1lib.data.stages.chain import Count
 from x1lib.data.stages.minhash import BAND_ROWS, N_BANDS, band_probability
+from x1lib.economics import GPUS
 from x1lib.economics.wording import short
 from x1lib.figures.money import COLORS
 from x1lib.figures.shown import Picture, Table
@@ -166,8 +167,6 @@ def cores(speeds: Mapping[str, float], mfu: float) -> Picture:
 
     speeds: measured. mfu: assumed. A token costs 6 N FLOPs.
     """
-    from x1lib.economics import GPUS
-
     figure = Figure(figsize=(8, 3.8), layout="constrained")
     axes = figure.subplots()
     styles = ("-", "--", ":")
