@@ -14,7 +14,7 @@ HOURS ?=
 # A cell that has not come back an hour after the run's own ceiling has lost its kernel's reply.
 CELL_TIMEOUT = $(shell awk 'BEGIN { print int(3600 * ("$(HOURS)" + 1)) }')
 
-.PHONY: help setup lab00 lab01 stop test test-long browser-test notebooks lab mlflow lint format clean
+.PHONY: help setup lab00 lab01 quiz done rehearsal stop test test-long browser-test notebooks lab mlflow lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,16 @@ cd notebooks && ../$(VENV)/bin/papermill $(1).ipynb ../papermill_runs/$(1).ipynb
   --log-output --no-progress-bar --autosave-cell-every 5 --execution-timeout $(CELL_TIMEOUT)
 endef
 
+# A lab at a rehearsal's size, in a folder of its own: $(call rehearse,NAME,PARAMETERS)
+REHEARSAL := build/rehearsal
+define rehearse
+@echo "== rehearsal: $(1) =="
+@test -f notebooks/$(1).ipynb || { echo "make: notebooks/$(1).ipynb is missing: run 'make notebooks'" >&2; exit 1; }
+@mkdir -p $(REHEARSAL)
+@cd notebooks && X1_MLFLOW=off ../$(VENV)/bin/papermill $(1).ipynb ../$(REHEARSAL)/$(1).ipynb \
+  -k python3 $(2) --no-progress-bar --execution-timeout 1800
+endef
+
 lab00: $(STAMP) ## train a model on real text and leave its notebook in papermill_runs/ (HOURS=0.5 for longer)
 	$(call execute,lab00)
 	@echo "Executed notebook: papermill_runs/lab00.ipynb   Run: experiments/X1-pretraining/"
@@ -49,6 +59,20 @@ lab00: $(STAMP) ## train a model on real text and leave its notebook in papermil
 lab01: $(STAMP) ## train some thirty small models and fit a scaling law to them, about ten minutes (HOURS=0.5 for longer)
 	$(call execute,lab01)
 	@echo "Executed notebook: papermill_runs/lab01.ipynb   Points, law: experiments/X1-pretraining/scaling-law/"
+
+quiz: $(STAMP) ## take the quiz in the terminal: sixteen questions, thirteen right pass (SEED=7 for those of a seed)
+	@$(PY) -m x1lib.quiz $(if $(SEED),--seed $(SEED))
+
+done: $(STAMP) ## check what the course asks for, box by box, by doing it again
+	@$(PY) -m x1lib.done
+
+rehearsal: $(STAMP) ## all labs and the quiz at a small size, about half an hour in build/rehearsal/, and the boxes
+	$(call rehearse,lab00,-p hours 0.05 -p ladder_minutes 0.5 -p out $(REHEARSAL)/run-local)
+	$(call rehearse,lab01,-p hours 0.12 -p out $(REHEARSAL)/scaling-law)
+	$(call rehearse,lab02,-p case 1 -p out $(REHEARSAL))
+	$(call rehearse,lab03,-p checkpoint $(REHEARSAL)/run-local -p out $(REHEARSAL)/inference-cost)
+	@$(PY) -m x1lib.quiz --rehearse --out $(REHEARSAL)/quiz-score.json > $(REHEARSAL)/quiz.txt && tail -1 $(REHEARSAL)/quiz.txt
+	@$(PY) -m x1lib.done $(REHEARSAL) || [ $$? -eq 3 ]
 
 stop: $(STAMP) ## save and end the run that lab00 left at work in the background
 	@$(PY) -m x1lib.launch stop

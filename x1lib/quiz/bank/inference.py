@@ -22,7 +22,7 @@ def _work(name: str, n_bytes: float = 2.0) -> Work:
     )
 
 
-@bank("Question")
+@bank("The price")
 def price(draw: Draw) -> Item:
     rate, usd, share = draw.pick([(2_000, 1.10, 0.5), (500, 0.60, 0.25), (8_000, 2.50, 0.4)])
     right = usd_per_million_tokens(rate, usd, share)
@@ -37,7 +37,7 @@ def price(draw: Draw) -> Item:
     )
 
 
-@bank("Question")
+@bank("Run: a cache of keys and values")
 def cache(draw: Draw) -> Item:
     name, context = draw.pick(["50m", "100m", "240m"]), draw.pick([1024, 2048])
     s, work = SHAPES[name], _work(name)
@@ -53,7 +53,7 @@ def cache(draw: Draw) -> Item:
     )
 
 
-@bank("Question")
+@bank("Cost: why decoding waits for memory")
 def bound(draw: Draw) -> Item:
     card = GPUS[draw.pick(["A100-80GB-SXM", "H100-80GB-SXM"])]
     peak = Peak(card.memory_bytes_per_sec, card.bf16_flops_per_sec, card.source)
@@ -73,7 +73,7 @@ def bound(draw: Draw) -> Item:
     )
 
 
-@bank("Question")
+@bank("What is quantised, and what is not")
 def int4(draw: Draw) -> Item:
     name = draw.pick(["50m", "100m"])
     count = count_params(name)
@@ -92,7 +92,7 @@ def int4(draw: Draw) -> Item:
     )
 
 
-@bank("Question")
+@bank("Does harm grow with training?")
 def harm(draw: Draw) -> Item:
     return Item(
         "Two checkpoints of one model, the second trained on four times as many tokens, are"
@@ -108,7 +108,7 @@ def harm(draw: Draw) -> Item:
     )
 
 
-@bank("Question")
+@bank("The price")
 def paid_back(draw: Draw) -> Item:
     usd, own, other = draw.pick([(50, 0.02, 0.05), (50, 0.01, 0.06), (40, 0.03, 0.04)])
     right = break_even_tokens(usd, own, other)
@@ -123,7 +123,7 @@ def paid_back(draw: Draw) -> Item:
     )
 
 
-@bank("Question")
+@bank("Over-training as an investment")
 def forward(draw: Draw) -> Item:
     name = draw.pick(["25m", "50m", "100m"])
     training = flops_per_token(name, 1024)
