@@ -32,13 +32,16 @@ from x1lib.postmortem import (
     find_onset,
     find_run,
     find_spike,
+    lab,
     noise_floor,
     read_log,
+    recover,
     write,
 )
 from x1lib.postmortem.analysis import start_before
 from x1lib.postmortem.classifier import DECISIONS, GV, UPDATE_RATIO
 from x1lib.postmortem.trace import SERIES, Trace
+from x1lib.settings import ConfigError
 from x1lib.train import Config, train
 
 STEPS, FAULT = 120, 90
@@ -276,6 +279,86 @@ def test_a_calm_run_has_no_spike_and_a_run_without_state_no_replay(tmp_path):
     with pytest.raises(PostmortemError, match="no checkpoint"):
         analyse(tmp_path, 50)
     assert issubclass(PostmortemError, X1Error)
+
+
+# The lab
+
+
+def bench_of(out, **values):
+    return lab.open_bench(lab.Settings(out=str(out), **values), log=lambda line: None)
+
+
+def test_a_case_says_its_fault_and_nothing_else_does():
+    drawn = [lab.draw(case, 240) for case in range(1, 120)]
+    assert {one.fault.name for one in drawn} == set(lab.KINDS)
+    assert all(120 <= one.step <= 144 and one.first_step > 60 for one in drawn)
+    assert lab.draw(7, 240) == drawn[6] and len({one.spec for one in drawn}) > 100
+
+
+def test_what_a_reader_wrote_stays_and_is_not_taken_late(tmp_path):
+    bench = bench_of(tmp_path, case=5)
+    assert lab.write_down(bench, cause=None, why=None) == {"cause": None, "why": None}
+    assert lab.write_down(bench, cause="rare-token")["cause"] == "rare-token"
+    assert lab.write_down(bench, cause="unknown", gain=0.1) == {"cause": "rare-token", "gain": 0.1}
+    for wrong in ({"cause": "magic"}, {"recovery": "prayer"}, {"gain": math.nan}, {"gain": "much"}):
+        with pytest.raises(ConfigError):
+            lab.write_down(bench, **wrong)
+    (bench.evidence / lab.OUTCOMES).write_text("{}")
+    assert lab.write_down(bench, recovery="lr-cut", why="late?") == {
+        "recovery": None, "why": "late?",
+    }  # fmt: skip
+    (bench.evidence / lab.REVEALED).write_text("{}")
+    again = bench_of(tmp_path)  # the case under way
+    assert (again.case, again.folder) == (5, bench.folder)
+    assert lab.write_down(again, cause="unknown")["cause"] == "rare-token"
+    another = bench_of(tmp_path, case=6)
+    assert (tmp_path / "postmortem-1" / "spike" / lab.WRITTEN).exists()
+    assert lab.write_down(another, cause="unknown")["cause"] == "unknown"
+
+
+def test_the_seal_is_held_against_what_was_done(tmp_path):
+    bench = bench_of(tmp_path, case=5)
+    bench.folder.mkdir()
+    for spec, fits in ((bench.config.inject, True), ("rare-token@130:0.5", False)):
+        (bench.folder / "manifest.json").write_text(json.dumps({"config": {"inject": spec}}))
+        if fits:
+            assert lab.reveal(bench).spec == spec
+        else:
+            with pytest.raises(PostmortemError, match="sealed"):
+                lab.reveal(bench)
+
+
+def test_a_readers_own_run_is_the_patient(spiked, tmp_path):
+    bench = bench_of(tmp_path, run=str(spiked))
+    assert not bench.is_made and bench.folder == spiked and lab.spike_of(bench) == FAULT
+    assert lab.reveal(bench) is None
+    shutil.copytree(spiked, tmp_path / "run-local")
+    assert bench_of(tmp_path).folder == tmp_path / "run-local"  # lab00's, not asked for by name
+    for path in (tmp_path / "run-local" / "state").glob("step-*"):
+        shutil.rmtree(path)
+    assert bench_of(tmp_path).is_made  # it cannot be rewound
+    with pytest.raises(PostmortemError):
+        bench_of(tmp_path, run=str(tmp_path / "run-local"))
+    with pytest.raises(ConfigError, match="unknown recovery"):
+        lab.Settings(cures="lr-cut, prayer")
+
+
+def test_replays_are_kept_and_read(analysed, tmp_path, monkeypatch):
+    store = tmp_path / "outcomes.json"
+    first = replace(analysed, outcomes={}, noise={}, two_by_two={}, not_tried={})
+    recover(first, ("skip-batch",), store=store, log=lambda line: None)
+    for name in ("untouched", "skip-batch", "placebo-2"):
+        assert first.outcomes[name] == analysed.outcomes[name]
+    assert first.noise == analysed.noise and first.two_by_two == analysed.two_by_two
+    equal, compared = lab.control_equals_record(first)
+    assert equal == compared == STEPS - first.incident.start
+    monkeypatch.setattr(Theatre, "play", lambda *_: pytest.fail("replayed again"))
+    again = replace(first, outcomes={}, noise={}, two_by_two={})
+    recover(again, ("skip-batch",), store=store, log=lambda line: None)
+    assert again == first
+    other = replace(first, incident=replace(first.incident, onset=FAULT + 1))
+    with pytest.raises(pytest.fail.Exception, match="replayed again"):
+        recover(other, ("skip-batch",), store=store, log=lambda line: None)
 
 
 # The corpus and the list of decisions

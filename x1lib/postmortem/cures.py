@@ -121,8 +121,8 @@ CURES = {
             _skip_batch,
         ),
         Cure(
-            "other-data",
-            "goes on from the checkpoint with batches that come much later",
+            "restart-from-checkpoint",
+            "goes on from the checkpoint with other data: batches that come much later",
             "OPT-175B's restarts (Zhang et al. 2022)",
             _other_data,
         ),

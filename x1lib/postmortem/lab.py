@@ -20,12 +20,12 @@ from x1lib import launch, tracking
 from x1lib.launch.parameters import _injected
 from x1lib.launch.places import LAB, manifest
 from x1lib.postmortem.analysis import Analysis, find_run, find_spike, start_before
-from x1lib.postmortem.classifier import CAUSES, calm_figures
+from x1lib.postmortem.classifier import CAUSES, LOSS_RULE, calm_figures
 from x1lib.postmortem.cures import CURES
 from x1lib.postmortem.report import EVIDENCE, PAGE
 from x1lib.postmortem.rewound import PostmortemError
 from x1lib.settings import ConfigError, check, from_dict, opt
-from x1lib.stability import Injection
+from x1lib.stability import Injection, detect
 from x1lib.tracking.holders import read_json
 from x1lib.train import Config
 
@@ -104,9 +104,9 @@ def draw(case: int, steps: int) -> Injection:
     step = int(rng.randint(round(0.5 * steps), round(0.6 * steps) + 1))
     strength, options = {
         "rare-token": (rng.uniform(0.4, 0.9), f"steps={rng.randint(1, 4)}"),
-        "corrupt-data": (rng.uniform(0.6, 1.0), f"kind={rng.randint(3)},steps={rng.randint(2, 5)}"),
-        "lr-too-high": (rng.uniform(10, 20), f"hidden={rng.randint(2)},steps={rng.randint(3, 7)}"),
-        "adam-beta2": [(0.999, "jump=33"), (0.9999, "jump=10"), (0.9995, "jump=20")][
+        "corrupt-data": (1.0, f"kind={rng.randint(3)},steps={rng.randint(2, 5)}"),
+        "lr-too-high": (rng.uniform(12, 25), f"hidden={rng.randint(2)},steps={rng.randint(4, 8)}"),
+        "adam-beta2": [(0.9995, "jump=33"), (0.9999, "jump=10"), (0.9999, "jump=20")][
             rng.randint(3)
         ],
     }[cause]
@@ -166,12 +166,28 @@ def _made(settings: Settings, out: Path, case: int, log) -> Bench:
         steps=s.steps, seed=case, shape=s.shape, seq_len=s.seq_len, batch_tokens=s.batch_tokens,
         tokenizer="bpe4096", lr=3e-3, warmup=0.15, device="cpu", compile="off", sample_tokens=0,
         eval_every=s.steps // 4, eval_tokens=4_096, final_eval_tokens=16_384,
-        checkpoint_every=20, keep_last=4, on_spike="record", inject=fault.spec,
+        checkpoint_every=20, keep_last=9, on_spike="record", inject=fault.spec,
     )  # fmt: skip
     digest = hashlib.sha256(fault.spec.encode()).hexdigest()
     _make_room(out, {"case": case, "run": MADE, "sha256": digest}, log)
     log(f"a run is made: case {case}, its cause sealed as sha256 {digest[:16]}...")
     return Bench(settings, out, folder, config, case)
+
+
+def spike_of(bench: Bench) -> int:
+    """The step of the run's worst spike, by its own watch, or else by whoever looks more closely.
+
+    Raises PostmortemError where there is none.
+    """
+    try:
+        return find_spike(bench.folder)
+    except PostmortemError:
+        lines = tracking.read_metrics(bench.folder, "step")
+        loss = np.array([line["loss"] for line in lines])
+        found = detect(loss, **LOSS_RULE)
+        if not len(found):
+            raise
+        return lines[max(found, key=lambda i: loss[i])]["step"]
 
 
 def _make_room(out: Path, about: dict, log) -> None:
