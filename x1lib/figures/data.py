@@ -78,7 +78,8 @@ def rules(found: Mapping[str, tuple[float, float]], n_pages: int) -> Picture:
     best = max((name for name in found if name != every), key=lambda name: found[name][1])
     title = f"{best} finds {found[best][1]:.0%} of the junk, all together {found[every][1]:.0%}"
     axes.set_title(title[0].upper() + title[1:], loc="left", fontsize=10)
-    said = "; ".join(f"{name} {p:.2f} and {r:.2f}" for name, (p, r) in found.items())
+    measured = zip(found, precision, recall, strict=True)
+    said = "; ".join(f"{name} {p:.2f} and {r:.2f}" for name, p, r in measured)
     return Picture(figure, f"Precision and recall: {said}.", DPI)
 
 
