@@ -295,6 +295,16 @@ if kept_quality:
     print(f"    {one['bits_per_byte']:.3f} bits a byte where yours needs {own:.3f}; {one['text']}")
 
 # %% [markdown]
+# Other published shapes take too long for an evening. The authors timed them once, on one machine, all in turn; compare rows of that table with each other and not with yours.
+
+# %%
+kept_speed = lab.recorded("baselines-cpu")
+if kept_speed:
+    print(f"recorded: {kept_speed['machine']['cpu']}, {kept_speed['threads']} thread(s)")
+rows = [inference.Measured(**row) for row in kept_speed["speed"]] if kept_speed else []
+Table(*report.speed_table(rows)) if rows else print("not recorded yet")
+
+# %% [markdown]
 # ## The price
 #
 # Dollars an hour, divided by the tokens of an hour in which the machine is busy for that share of the time:
@@ -368,7 +378,7 @@ for served in (0, 1e11, 1e12, 1e13):
 Table(("tokens served", "best size", "tokens a parameter", "US dollars over life"), rows)
 
 # %% [markdown]
-# The two halves of this lab meet here. What is served for long wants to be small and over-trained; what is over-trained minds four bits more. The saving of one is partly the price of the other.
+# Read the direction, not the last rows: nobody has fitted the law at thousands of tokens a parameter. The two halves of this lab meet here. What is served for long wants to be small and over-trained; what is over-trained minds four bits more. The saving of one is partly the price of the other.
 #
 # 🇪🇸 Si el modelo se va a usar mucho, conviene uno más pequeño que lea más: cuesta más entrenarlo y menos servirlo, siempre. Pero justo ese es el que peor lleva los cuatro bits: un ahorro se paga en parte con el otro.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -18,7 +20,7 @@ def codes_of(row, group: int = 32) -> Picture:
 
     row: a tensor [1, columns] of weights.
     """
-    w = row[:, :64].float()
+    w = row.detach()[:, :64].float()
     ways = {
         "4 bits, one range for the row": encode(w, "int4", 64),
         f"4 bits, one range for {group} weights": encode(w, "int4", group),
@@ -48,7 +50,7 @@ def codes_of(row, group: int = 32) -> Picture:
 
 def speed(rows: list[Measured]) -> Picture:
     """Tokens a second and milliseconds a step over the batch, with the roofline of each model."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     names = list(dict.fromkeys(row.model for row in rows))
     families = list(dict.fromkeys(name.partition(" ")[0] for name in names))
@@ -69,7 +71,8 @@ def speed(rows: list[Measured]) -> Picture:
         axes.minorticks_off()
     left.set_title("More texts, more tokens", loc="left", fontsize=10)
     right.set_title("and a longer wait (thin: the roofline)", loc="left", fontsize=10)
-    left.legend(frameon=False, fontsize=7)
+    figure.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=8, ncols=3,
+                  loc="outside lower center")  # fmt: skip
     _plain(left, right)
     best = ", ".join(
         f"{name} {max(row.tokens_per_sec for row in rows if row.model == name):,.0f}"
@@ -100,8 +103,17 @@ def price(rows: list[dict]) -> Picture:
                          label=f"{row['model']} (quality not measured)")  # fmt: skip
     axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
     axes.set(xscale="log", xlabel="US dollars a million tokens, this machine")
+    prices = [row["usd_per_million_tokens"] for row in rows]
+    ends = 0.8 * min(prices), 1.25 * max(prices)
+    powers = range(math.floor(math.log10(ends[0])), math.ceil(math.log10(ends[1])) + 1)
+    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    ticks = [tick for tick in ticks if ends[0] <= tick <= ends[1]]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlim(*ends)
     axes.set_ylabel("held-out bits per byte\n(lower is better)")
-    axes.set_title("Quality against price", loc="left", fontsize=10)
+    best = min(known or rows, key=lambda row: row["usd_per_million_tokens"])["model"]
+    axes.set_title(f"{best} writes a token for the least", loc="left", fontsize=10)
     axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _plain(axes)
     words = "; ".join(f"{row['model']} {row['usd_per_million_tokens']:.3g} dollars" for row in rows)
