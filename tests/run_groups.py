@@ -61,7 +61,7 @@ def groups() -> dict[str, list[str]]:
         "unit": ["tests", *ignored, *WORKERS, "--dist=loadfile"],
         "faults": ["tests/faults", *WORKERS, "--dist=worksteal"],
         "hours": ["tests/test_hours.py", "-rP"],  # alone: a watch is looked at
-        "notebooks": ["tests/test_notebooks.py"],
+        "notebooks": ["tests/test_notebooks.py", *WORKERS, "--dist=worksteal"],
         # Labs are left out: they are run with parameters by tests/test_notebooks.py.
         "theory": [*NBVAL, *WORKERS, "--dist=loadfile", *theory] if theory else [],
     }
