@@ -63,22 +63,6 @@ def panels(log: Log, title: str, marks: Mapping[str, float] | None = None) -> Pi
     return _done(figure, title, said or f"{len(log):,} lines, nothing named.")
 
 
-def noise(rows: Sequence[tuple[float, float]]) -> Picture:
-    """How much the loss moves from step to step, against the batch. rows: tokens, deviation."""
-    figure, (axes,) = _panels(1, 1, 2.8)
-    tokens, deviation = np.array(rows, float).T
-    axes.plot(tokens, deviation, "o", color=COLORS[0], ms=6, label="measured in the log")
-    line = deviation[0] * np.sqrt(tokens[0] / tokens)
-    axes.plot(tokens, line, color="0.5", lw=1, ls="--", label="1 / √batch from the first")
-    axes.set(xscale="log", yscale="log", xlabel="batch [tokens]",
-             ylabel="noise of the loss [nats]")  # fmt: skip
-    axes.set_xticks(tokens, [f"{n:,.0f}" for n in tokens])
-    axes.set_yticks(deviation.round(2), [f"{d:.2f}" for d in deviation])
-    axes.minorticks_off()
-    words = "; ".join(f"{n:,.0f} tokens: {d:.3f} nats" for n, d in rows)
-    return _done(figure, "Four times the batch, half the noise", words, axes)
-
-
 def whole(log: Log, title: str, spikes: Sequence[int] = (), batch_tokens: int = 1) -> Picture:
     """A published log: loss with held-out loss and spikes; gradient norm and rate where logged."""
     more = [name for name in ("grad_norm", "lr") if name in log]
@@ -146,7 +130,7 @@ def _said(value) -> str:
     if isinstance(value, str):
         return value
     if value >= 1e9:
-        return f"{value / 1e9:,.4g}B"
+        return f"{value / 1e9:,.2f}".rstrip("0").rstrip(".") + "B"
     return f"{value:,}" if float(value).is_integer() and value >= 100 else f"{value:g}"
 
 
