@@ -2,21 +2,31 @@
 
 import json
 import math
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from data_folders import write_jsonl
 
-from x1lib import checkpoint, inference
-from x1lib.data import load_tokenizer
-from x1lib.inference import InferenceError, benchmark, kernels, pricing
+from x1lib import checkpoint, inference, tracking
+from x1lib.data import Shards, load_tokenizer
+from x1lib.inference import InferenceError, benchmark, kernels, lab, pricing, report
 from x1lib.inference.codes import pack_nibbles, unpack_nibbles
 from x1lib.inference.decoder import Cache, Decoder
 from x1lib.scaling import PUBLISHED
 from x1lib.scaling.serving import cheapest
+from x1lib.settings import ConfigError
+from x1lib.tracking import manifest_faults
 from x1lib.train import GPT, Config, evaluate
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / lab.REFERENCE
 
 
 def gpt(seed=0, shape="2x64:4/2:96", vocab_size=4096, **settings) -> GPT:
@@ -457,3 +467,126 @@ def test_an_exported_folder_runs_in_transformers_pipeline(exported):
     ids = words.encode("The sea")
     ours = inference.greedy(Decoder(model), ids, 8)
     assert said["generated_text"] == words.decode(ours)
+
+
+# The reference checkpoint and the lab
+
+
+def test_the_reference_is_small_whole_and_sound():
+    sizes = [path.stat().st_size for path in REFERENCE.rglob("*") if path.is_file()]
+    assert 2_000_000 < sum(sizes) <= 6_000_000
+    manifest = json.loads((REFERENCE / "manifest.json").read_text())
+    assert manifest_faults(manifest) == [] and manifest["status"] == "finished"
+    assert manifest["artefacts"] == tracking.sha256_of(
+        (REFERENCE / "checkpoint").iterdir(), REFERENCE
+    )
+    assert lab.find("experiments/reference/tiny").is_own is False
+    model = inference.load_checkpoint(REFERENCE / "checkpoint")
+    assert sum(p.numel() for p in model.parameters()) == manifest["n_params"]["total"]
+
+
+def test_the_reference_keeps_the_goals_at_its_tokens_a_parameter(embedded_shards):
+    """Of 6,000 of its 27,843 held-out tokens; lab03 reads them all."""
+    manifest = json.loads((REFERENCE / "manifest.json").read_text())
+    assert math.isclose(manifest["tokens"] / manifest["n_params"]["total"], 2.723, abs_tol=1e-3)
+    full = Decoder(inference.load_checkpoint(REFERENCE / "checkpoint"))
+    models = {"full": full} | {kind: inference.quantize(full, kind) for kind in inference.KINDS}
+    tokens, words = Shards(embedded_shards).heldout("documents"), load_tokenizer("bpe4096")
+    found = inference.quality(models, tokens, words.token_bytes, 256, max_tokens=6000)
+    assert abs(found["int8"].rise(found["full"])) < 0.005
+    assert 0 < found["int4"].rise(found["full"]) < 0.03
+    ids = tokens[:20].tolist()
+    assert inference.greedy(full, ids, 60) == inference.greedy_without_cache(full, ids, 60)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"baselines": "gpt2"}, "no baseline 'gpt2'; there are gpt2-124m"),
+        ({"batches": "1,two"}, "expected numbers such as"),
+        ({"batches": "0,1"}, "expected numbers such as"),
+        ({"utilisation": 0.0}, "utilisation is 0.0"),
+    ],
+)
+def test_an_impossible_setting_of_the_lab_is_named(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        lab.Settings(**changes)
+
+
+@pytest.fixture
+def own_run(tmp_path, monkeypatch):
+    """A project of its own with one finished run of a reader in it, and the course's reference."""
+    run = tmp_path / lab.LAB / "run-local"
+    shutil.copytree(REFERENCE, run)
+    shutil.copytree(REFERENCE, tmp_path / lab.REFERENCE)
+    monkeypatch.setattr(lab, "project_root", lambda: tmp_path)
+    return run
+
+
+def test_the_newest_finished_run_is_taken_and_else_the_reference(own_run):
+    newer = own_run.with_name("run-local-1")
+    shutil.copytree(own_run, newer)
+    manifest = tracking.Manifest(newer)
+    manifest.update(finished="2027-01-01T00:00:00+00:00")
+    assert lab.find().folder == newer and lab.find().is_own
+    manifest.update(status="stopped")
+    assert lab.find().folder == own_run
+    with pytest.raises(InferenceError, match="holds no finished run"):
+        lab.find(str(newer))
+    shutil.rmtree(own_run.parent)
+    assert lab.find().is_own is False
+    shutil.rmtree(lab.find().folder)
+    with pytest.raises(InferenceError, match="run lab00 first"):
+        lab.find()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_lab_writes_prices_and_leaves_the_reference_alone(
+    own, own_run, tmp_path, embedded_shards
+):
+    folder = own_run if own else tmp_path / lab.REFERENCE
+    before = (tmp_path / lab.REFERENCE / "manifest.json").read_bytes()
+    settings = lab.Settings(
+        checkpoint=str(folder), baselines="", batches="1", prompt_tokens=4, new_tokens=2,
+        repeats=1, heldout_tokens=300, usd_per_hour=7.2, out=str(tmp_path / "out"),
+    )  # fmt: skip
+    work = lab.prepare(settings)
+    assert work.in_time(int8=0.1) == {"int8": 0.1}
+    work.measure_quality()
+    work.store(log=str)
+    work.measure_speed(log=str)
+    found = report.write(work)
+    assert work.in_time(int8=0.1) == {"int8": None}
+    assert json.loads((tmp_path / "out" / lab.RESULTS).read_text()) == json.loads(json.dumps(found))
+    assert (tmp_path / lab.REFERENCE / "manifest.json").read_bytes() == before
+    manifest = tracking.Manifest(report.manifest_folder(work)).values
+    assert (report.manifest_folder(work) == own_run) is own
+    entry = manifest["inference"]
+    speed = next(row for row in work.speed if row.model == entry["model"])
+    expected = 7.2 / 3600 / (0.5 * speed.tokens_per_sec) * 1e6
+    assert math.isclose(entry["usd_per_million_tokens"], expected)
+    assert manifest_faults(manifest) == []
+    assert "| tiny int4 | 1 |" in (tmp_path / "out" / lab.PAGE).read_text()
+    hours = manifest["wall_clock_seconds"] / 3600
+    assert math.isclose(found["model"]["training_usd"], 7.2 * hours)
+
+
+@pytest.mark.long
+def test_the_gpu_script_runs_on_a_cpu_at_a_tiny_size(tmp_path):
+    """Every phase but the graph, which says why it is not there."""
+    write_jsonl(tmp_path / "small.jsonl", 300)
+    script = ROOT / "experiments" / "benchmarks" / "decode_gpu.py"
+    sizes = "--shapes 2x64 --steps 3 --batches 1,2 --prompt-tokens 8 --new-tokens 4 --repeats 1"
+    command = [
+        sys.executable, script, "--device", "cpu", *sizes.split(), "--max-tokens", "64",
+        "--source", tmp_path / "small.jsonl", "--out", tmp_path / "gpu.json",
+        "--usd-per-hour", "1.1",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    (one,) = found["shapes"].values()
+    assert {row["model"] for row in found["speed"]} == {"2x64 bf16", "2x64 int8", "2x64 int4"}
+    assert one["batch_1"]["2x64 bf16"]["graph_seconds"] is None
+    assert "wants a CUDA device" in one["batch_1"]["2x64 bf16"]["status"]
+    assert one["prices"]["2x64 int4"]["usd_per_million_tokens"] > 0
+    assert found["predicted"]["graph_speedup_batch_1"]
