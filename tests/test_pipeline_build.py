@@ -131,6 +131,12 @@ def test_an_encoder_with_other_ids_is_refused(monkeypatch):
         Encoder(words)
 
 
+@pytest.mark.parametrize("name", ["block_tokens", "heldout_tokens"])
+def test_a_size_of_nothing_is_refused(name):
+    with pytest.raises(DataError, match=f"{name} is 0; give"):
+        recipe("plain", **{name: 0})
+
+
 def test_documents_are_encoded_with_their_mark_and_edges():
     encoder = Encoder(load_tokenizer("bytes"))
     tokens, edges = encoder.encode_documents(["ab", "", "c"])

@@ -89,6 +89,11 @@ class Recipe:
                 f"block_tokens is {self.block_tokens!r}; give a whole number of 2 or more"
             )
 
+        if not isinstance(self.heldout_tokens, int) or self.heldout_tokens < 1:
+            raise DataError(
+                f"heldout_tokens is {self.heldout_tokens!r}; give 1 or more: a run is judged on them"
+            )
+
     def stages(self) -> list[Stage]:
         """The stages of a document; empty ones always go, oversized ones where there are rules."""
         names = ["not empty", *(["size"] if self.filters else []), *self.filters]

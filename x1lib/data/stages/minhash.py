@@ -3,7 +3,7 @@
 MinHash (Broder 1997) over 5-grams of words: two texts share a signature place with probability
 equal to their Jaccard similarity s. 112 places in 14 bands of 8, as FineWeb has them (Penedo et
 al. 2024, section 3.5): texts of similarity s share a whole band with probability
-1 − (1 − s⁸)¹⁴, half of them at s = 0.69, 77% at 0.75. Sharing one band counts as near-duplicate.
+1 − (1 − s⁸)¹⁴, half of them at s = 0.684, 77% at 0.75. Sharing one band counts as near-duplicate.
 """
 
 from __future__ import annotations
