@@ -91,7 +91,7 @@ class Recipe:
 
         if not isinstance(self.heldout_tokens, int) or self.heldout_tokens < 1:
             raise DataError(
-                f"heldout_tokens is {self.heldout_tokens!r}; give 1 or more: a run is judged on them"
+                f"heldout_tokens is {self.heldout_tokens!r}; give 1 or more to judge a run on"
             )
 
     def stages(self) -> list[Stage]:
