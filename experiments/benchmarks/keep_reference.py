@@ -47,7 +47,9 @@ def main() -> None:
         shutil.copy(path, kept / path.name)
     hashes = tracking.sha256_of(kept.iterdir(), options.out)
     mlflow = {"mlflow_uri": None, "mlflow_status": "not mirrored: a kept copy"}
-    tracking.write_json(options.out / "manifest.json", values | mlflow | {"artefacts": hashes})
+    kept_variables = {k: v for k, v in values["environment"].items() if not v.startswith("/")}
+    changes = mlflow | {"artefacts": hashes, "environment": kept_variables}  # no machine's folders
+    tracking.write_json(options.out / "manifest.json", values | changes)
     shards, words = launch.open_text(Config(steps=1, tokenizer=values["data"]["tokenizer"]))
     models = {
         "float32": inference.Decoder(inference.load_checkpoint(made)),
