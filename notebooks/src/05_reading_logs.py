@@ -24,6 +24,7 @@
 # %%
 import json
 import math
+import os
 
 import numpy as np
 from IPython.display import display
@@ -32,7 +33,16 @@ from x1lib import check
 from x1lib.figures import Table, logs
 from x1lib.launch.places import project_root
 from x1lib.postmortem import read_log
-from x1lib.published_logs import CATALOG, PublishedUnavailable, cosine, load, quoted, ramped, runs
+from x1lib.published_logs import (
+    CATALOG,
+    FIELDS,
+    PublishedUnavailable,
+    cosine,
+    load,
+    quoted,
+    ramped,
+    runs,
+)
 from x1lib.stability import detect, lead, spike_score
 
 READING = load("reading-log")  # ours, shipped with the course; section 4
@@ -100,7 +110,7 @@ print(f"the batch was full from step {reached:,} on")
 logs.bloom(samples * 2048, np.arange(1, 45_001) * full, rate, bloom)
 
 # %% [markdown]
-# Not about: to the token, and in every printed digit of the rate. The restarts that the chronicles tell of, and a change of the micro-batch on the way up, left no trace in these columns: no sample was counted twice.
+# Not roughly: to the token, and in every printed digit of the rate. The restarts that the chronicles tell of, and a change of the micro-batch on the way up, left no trace in these columns: no sample was counted twice.
 #
 # **Takeaway.** Tokens, steps, batch and rate are bound to each other by the settings. Where they are not, something happened that nobody wrote down.
 #
@@ -136,7 +146,7 @@ assert [f"{x:.6f}" for x in computed] == [f"{x:.6f}" for x in gpt2["lr"]]
 assert gpt2["grad_norm"][0] > 50 * gpt2["grad_norm"][-1]
 
 # %% [markdown]
-# **The gradient norm** begins at 15 and ends near 0.2. Clipping at 1.0 was active in the first steps, then seldom: a setting that you see only where it acts.
+# **The gradient norm** begins at 15 and ends near 0.2. It is logged before clipping at 1.0, so clipping shows where it acts: in the whole log in a third of the first 700 steps, and in two of all steps after the 2,000th.
 #
 # **What a better rate buys.** Another log of the same model and text, by the author of modded-nanogpt: as he remembers, a rate of 1.8e-3, a warm-up of 250 steps, flat, and linear to zero in the last 2,000. Both end at the same held-out loss.
 
@@ -240,10 +250,10 @@ changed = [field for field in both if first.value(field) != second.value(field)]
 assert {"eps", "qk_norm", "norm", "init", "clip"} <= set(changed)
 assert {"batch", "lr_peak", "beta2", "precision"} <= set(both) - set(changed)
 Table(("setting", "OLMo-7B", "OLMo-2-7B"),
-      [(field, first.value(field), second.value(field)) for field in changed])  # fmt: skip
+      [(FIELDS[field], first.value(field), second.value(field)) for field in changed])  # fmt: skip
 
 # %% [markdown]
-# Same batch in tokens, same rate, same beta2: what changed is everything about norms, initialisation and epsilon. (Their paper tells each apart by ablation; a pair of logs could not.)
+# Same batch in tokens, same rate, same beta2. Schedule, tokeniser and length apart, what changed is norms, initialisation, epsilon and what decays: the means of notebook 04. (Their paper tells them apart by ablation; a pair of logs could not.)
 #
 # **Where are the logs themselves?** Mostly nowhere that a program can read.
 
@@ -379,7 +389,7 @@ marks = {
     "other text": line[said["first_step_of_second_source"]],
     "rate × 12": line[said["bad_rate_steps"][0]],
     "restart": again,
-    "cooldown": line[said["cooldown_from_step"]] + again - said["resumed_from_step"],
+    "cooldown": line[said["cooldown_from_step"]],
 }
 logs.panels(READING, "The same log: three settings, two accidents, other text, a restart", marks)
 
@@ -475,6 +485,9 @@ for name in ("llmc-124M", "adamw-124M", "modded-1.5B"):
 
 # %%
 shown = whole.get("llmc-124M", gpt2)
+if shown is not gpt2:  # section 2's count of clipped steps
+    clipped = shown["grad_norm"] > 1
+    assert 0.33 < clipped[:700].mean() < 0.35 and clipped[2000:].sum() == 2
 title = "llm.c, GPT-2 124M: a calm run; its gradient's spikes are not its loss's (published)"
 title = title if len(shown) > 100 else "llm.c, GPT-2 124M: nine quoted lines (published)"
 logs.whole(shown, title, detect(shown["loss"], "olmo2"), CATALOG["llmc-124M"].batch_tokens)
@@ -494,7 +507,8 @@ logs.whole(shown, title, detect(shown["loss"], "olmo2"), CATALOG["llmc-124M"].ba
 # %%
 results = project_root() / "experiments"
 own = [results / "X1-pretraining" / name for name in ("run-cloud", "run-local")]
-found = [folder for folder in own if (folder / "metrics.jsonl").exists()]
+building = os.environ.get("X1_OFFLINE") == "1"  # what is published shows the run that we keep
+found = [folder for folder in own if (folder / "metrics.jsonl").exists() and not building]
 folder = (found or [results / "reference/lab00-cpu"])[0]
 mine = load(folder)
 print(f"reading {folder.relative_to(project_root())}: {len(mine):,} lines")
