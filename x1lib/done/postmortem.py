@@ -11,8 +11,8 @@ from x1lib.done.run import manifest_of
 from x1lib.postmortem.report import EVIDENCE, NORMS, PAGE, TOKENS
 
 NAME, AGAIN = "the post-mortem", "make lab02"
-ROWS = ("time", "steps", "samples", "loss", "held-out probe", "cause", "rewound to")
-SECTIONS = ("Why", "Evidence", "Data or state?", "Recovery", "Limits")
+ROWS = ("run", "time", "steps", "samples", "loss", "held-out probe", "cause", "rewound to")
+SECTIONS = ("Why", "Evidence", "Data or state?", "Recovery", "Cost", "Limits")
 JSONS = ("trace.json", "step.json", "analysis.json")
 LEAST_WORDS = 12  # in a section
 
@@ -67,6 +67,7 @@ def _agreement(page: str, evidence: dict[str, dict]) -> list[str]:
     last = at["onset"] + at["n_steps"] - 1
     faults = []
     wanted = {
+        "run": f"| run | {found['run']}, id {found['run_id'] or 'not recorded'} |",
         "steps": f"| steps | {at['onset']:,} to {last:,};",
         "samples": f"| samples | {at['first_sample']:,} to {at['last_sample'] - 1:,} |",
         "cause": f"| cause | **{cause}**, confidence {found['verdict']['confidence']} |",
