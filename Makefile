@@ -43,7 +43,11 @@ cd notebooks && ../$(VENV)/bin/papermill $(1).ipynb ../papermill_runs/$(1).ipynb
 endef
 
 # A lab at a rehearsal's size, in a folder of its own: $(call rehearse,NAME,PARAMETERS)
-REHEARSAL := build/rehearsal
+REHEARSAL   := build/rehearsal
+REHEARSE_00 ?= -p hours 0.05 -p ladder_minutes 0.5
+REHEARSE_01 ?= -p hours 0.12
+REHEARSE_02 ?= -p case 1
+REHEARSE_03 ?=
 define rehearse
 @echo "== rehearsal: $(1) =="
 @test -f notebooks/$(1).ipynb || { echo "make: notebooks/$(1).ipynb is missing: run 'make notebooks'" >&2; exit 1; }
@@ -67,10 +71,10 @@ done: $(STAMP) ## check what the course asks for, box by box, by doing it again
 	@$(PY) -m x1lib.done
 
 rehearsal: $(STAMP) ## all labs and the quiz at a small size, about half an hour in build/rehearsal/, and the boxes
-	$(call rehearse,lab00,-p hours 0.05 -p ladder_minutes 0.5 -p out $(REHEARSAL)/run-local)
-	$(call rehearse,lab01,-p hours 0.12 -p out $(REHEARSAL)/scaling-law)
-	$(call rehearse,lab02,-p case 1 -p out $(REHEARSAL))
-	$(call rehearse,lab03,-p checkpoint $(REHEARSAL)/run-local -p out $(REHEARSAL)/inference-cost)
+	$(call rehearse,lab00,$(REHEARSE_00) -p out $(REHEARSAL)/run-local)
+	$(call rehearse,lab01,$(REHEARSE_01) -p out $(REHEARSAL)/scaling-law)
+	$(call rehearse,lab02,$(REHEARSE_02) -p out $(REHEARSAL))
+	$(call rehearse,lab03,$(REHEARSE_03) -p checkpoint $(REHEARSAL)/run-local -p out $(REHEARSAL)/inference-cost)
 	@$(PY) -m x1lib.quiz --rehearse --out $(REHEARSAL)/quiz-score.json > $(REHEARSAL)/quiz.txt && tail -1 $(REHEARSAL)/quiz.txt
 	@$(PY) -m x1lib.done $(REHEARSAL) || [ $$? -eq 3 ]
 

@@ -29,7 +29,7 @@ def default_path() -> Path | None:
 def solved(path: Path | None = None) -> dict[str, str]:
     """Time of the first right answer by exercise, such as "02.3"; empty where none is kept."""
     path = path or default_path()
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
         found = json.loads(path.read_text(encoding="utf-8"))["solved"]
         return {name: found[name] for name in found if isinstance(name, str)}
     return {}
