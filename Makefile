@@ -14,7 +14,7 @@ HOURS ?=
 # A cell that has not come back an hour after the run's own ceiling has lost its kernel's reply.
 CELL_TIMEOUT = $(shell awk 'BEGIN { print int(3600 * ("$(HOURS)" + 1)) }')
 
-.PHONY: help setup lab00 lab01 quiz done rehearsal stop test test-long browser-test notebooks lab mlflow lint format clean
+.PHONY: help setup lab00 lab01 lab03 quiz done rehearsal stop test test-long browser-test notebooks lab mlflow lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,24 @@ lab00: $(STAMP) ## train a model on real text and leave its notebook in papermil
 lab01: $(STAMP) ## train some thirty small models and fit a scaling law to them, about ten minutes (HOURS=0.5 for longer)
 	$(call execute,lab01)
 	@echo "Executed notebook: papermill_runs/lab01.ipynb   Points, law: experiments/X1-pretraining/scaling-law/"
+
+quiz: $(STAMP) ## take the quiz in the terminal: sixteen questions, thirteen right pass (SEED=7 for those of a seed)
+	@$(PY) -m x1lib.quiz $(if $(SEED),--seed $(SEED))
+
+done: $(STAMP) ## check what the course asks for, box by box, by doing it again
+	@$(PY) -m x1lib.done
+
+rehearsal: $(STAMP) ## all labs and the quiz at a small size, about half an hour in build/rehearsal/, and the boxes
+	$(call rehearse,lab00,$(REHEARSE_00) -p out $(REHEARSAL)/run-local)
+	$(call rehearse,lab01,$(REHEARSE_01) -p out $(REHEARSAL)/scaling-law)
+	$(call rehearse,lab02,$(REHEARSE_02) -p out $(REHEARSAL))
+	$(call rehearse,lab03,$(REHEARSE_03) -p checkpoint $(REHEARSAL)/run-local -p out $(REHEARSAL)/inference-cost)
+	@$(PY) -m x1lib.quiz --rehearse --out $(REHEARSAL)/quiz-score.json > $(REHEARSAL)/quiz.txt && tail -1 $(REHEARSAL)/quiz.txt
+	@$(PY) -m x1lib.done $(REHEARSAL) || [ $$? -eq 3 ]
+
+lab03: $(STAMP) ## quantise lab00's model, time it beside open-weights shapes and price a token, about three minutes
+	$(call execute,lab03)
+	@echo "Executed notebook: papermill_runs/lab03.ipynb   Prices: experiments/X1-pretraining/inference-cost/"
 
 quiz: $(STAMP) ## take the quiz in the terminal: sixteen questions, thirteen right pass (SEED=7 for those of a seed)
 	@$(PY) -m x1lib.quiz $(if $(SEED),--seed $(SEED))

@@ -13,6 +13,8 @@ import nbformat
 import pytest
 from data_folders import write_jsonl
 
+from x1lib.tracking import manifest_faults
+
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 spec = importlib.util.spec_from_file_location("build_notebooks", NOTEBOOKS / "build.py")
@@ -125,6 +127,33 @@ def check_lab01(notebook: nbformat.NotebookNode, folder: Path) -> None:
     assert not notebook.metadata.get("widgets"), "an Output widget can hang a headless run"
 
 
+def check_lab03(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Every variant has a quality and a price, and the course's own reference was left alone."""
+    out, reference = folder / "inference-cost", NOTEBOOKS.parent / "experiments/reference/tiny"
+    found = json.loads((out / "results.json").read_text())
+    quality = found["quality"]
+    assert set(quality) == {"full", "bf16", "int8", "int4", "int4, head int8"}
+    assert 4 < quality["full"]["loss"] < 6 and quality["int8"]["rise"] < 0.005
+    assert quality["int4"]["rise"] < 0.03 and quality["int4"]["kl"] > quality["int8"]["kl"] > 0
+    assert found["disk_bytes"]["int4"] < found["disk_bytes"]["int8"] < found["disk_bytes"]["full"]
+    assert len({row["model"] for row in found["speed"]}) == 6
+    for row in found["prices"]:
+        speed = next(one for one in found["speed"]
+                     if (one["model"], one["batch"]) == (row["model"], row["batch"]))  # fmt: skip
+        assert math.isclose(
+            row["usd_per_million_tokens"], 1e6 * 3.6 / 3600 / speed["tokens_per_sec"] / 0.5
+        )
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["inference"]["usd_per_million_tokens"] == found["usd_per_million_tokens"] > 0
+    assert manifest_faults(manifest) == []
+    assert "inference" not in json.loads((reference / "manifest.json").read_text())
+    assert "not measured" in (out / "inference-cost.md").read_text()  # a shape without weights
+    assert "int4: loss" in "".join(
+        one.text for cell in notebook.cells for one in cell.get("outputs", []) if "text" in one
+    )
+    assert "it cost: " in notebook.cells[-1].outputs[0].text
+
+
 LABS = {
     # Ends by its tokens; the hours leave a slow machine time, and are few enough to stay eager.
     "lab00": Lab(
@@ -153,6 +182,21 @@ LABS = {
             "out": "{folder}/scaling-law",
         },
         check_lab01,
+    ),
+    # The course's own checkpoint, and one published shape beside it.
+    "lab03": Lab(
+        {
+            "checkpoint": "experiments/reference/tiny",
+            "baselines": "pythia-70m",
+            "batches": "1,2",
+            "prompt_tokens": 8,
+            "new_tokens": 4,
+            "repeats": 1,
+            "heldout_tokens": 3000,
+            "usd_per_hour": 3.6,
+            "out": "{folder}/inference-cost",
+        },
+        check_lab03,
     ),
 }
 
