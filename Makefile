@@ -64,20 +64,6 @@ lab01: $(STAMP) ## train some thirty small models and fit a scaling law to them,
 	$(call execute,lab01)
 	@echo "Executed notebook: papermill_runs/lab01.ipynb   Points, law: experiments/X1-pretraining/scaling-law/"
 
-quiz: $(STAMP) ## take the quiz in the terminal: sixteen questions, thirteen right pass (SEED=7 for those of a seed)
-	@$(PY) -m x1lib.quiz $(if $(SEED),--seed $(SEED))
-
-done: $(STAMP) ## check what the course asks for, box by box, by doing it again
-	@$(PY) -m x1lib.done
-
-rehearsal: $(STAMP) ## all labs and the quiz at a small size, about half an hour in build/rehearsal/, and the boxes
-	$(call rehearse,lab00,$(REHEARSE_00) -p out $(REHEARSAL)/run-local)
-	$(call rehearse,lab01,$(REHEARSE_01) -p out $(REHEARSAL)/scaling-law)
-	$(call rehearse,lab02,$(REHEARSE_02) -p out $(REHEARSAL))
-	$(call rehearse,lab03,$(REHEARSE_03) -p checkpoint $(REHEARSAL)/run-local -p out $(REHEARSAL)/inference-cost)
-	@$(PY) -m x1lib.quiz --rehearse --out $(REHEARSAL)/quiz-score.json > $(REHEARSAL)/quiz.txt && tail -1 $(REHEARSAL)/quiz.txt
-	@$(PY) -m x1lib.done $(REHEARSAL) || [ $$? -eq 3 ]
-
 lab03: $(STAMP) ## quantise lab00's model, time it beside open-weights shapes and price a token, about three minutes
 	$(call execute,lab03)
 	@echo "Executed notebook: papermill_runs/lab03.ipynb   Prices: experiments/X1-pretraining/inference-cost/"
