@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -279,6 +280,20 @@ def test_the_record_is_what_was_done(reading):
     lost = slice(made["resumed_from_step"], made["killed_after_step"])
     assert step[again].tolist() == step[lost].tolist()
     assert (log["loss"][again] != log["loss"][lost]).all()  # other batches: the place was not kept
+
+
+def test_the_script_is_the_one_that_made_the_record(reading):
+    path = ROOT / "experiments/benchmarks/make_reading_log.py"
+    spec = importlib.util.spec_from_file_location("make_reading_log", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    log, made = reading
+    sizes = {str(step): n * script.SEQ_LEN for step, n in script.RAMP.items()}
+    assert made["batch_tokens_from_step"] == sizes and made["seed"] == script.SEED
+    usual = [i for i in range(script.KILLED) if log["lr"][i] < 2 * script.PEAK_LR]
+    assert len(usual) == script.KILLED - 4
+    for i in usual:
+        assert log["lr"][i] == pytest.approx(script.rate(i + 1), abs=5e-7)
 
 
 def test_the_spikes_are_told_apart_by_the_rate_alone(reading):

@@ -78,7 +78,7 @@ guess_lead = None  # steps by which BLOOM's gradient norm led its first loss spi
 # %%
 bloom = quoted("bloom-176B")
 for name in bloom.columns:
-    print(f"{name:10} {bloom[name][0]:<16,.10g} {bloom.units[name]}")
+    print(f"{name:10} {bloom[name][0]:<16,.12g} {bloom.units[name]}")
 print(bloom.origin)
 
 # %% [markdown]
@@ -445,7 +445,7 @@ print(f"{same.sum()} of 27 losses are the same; their mean moved by {moved:+.3f}
 assert not same.any() and abs(moved) < 0.1
 
 # %% [markdown]
-# None. Weights and moments were restored (the level is the same), the loader's place was not: it read in another order. Some text is now read twice and some never. Most trainers in the wild do this, and only a log that keeps what was undone shows it. lab00's trainer prints the same 27 losses to the bit.
+# None. Weights and moments were restored (the level is the same), the loader's place was not: it read in another order. Some text is now read twice and some never. So does any trainer that keeps no place in its data, and only a log that keeps what was undone shows it. lab00's trainer prints the same 27 losses to the bit.
 #
 # **Takeaway.** The curve shows what hurt; the columns show what was done. Rate, tokens and step are worth more attention than the loss, and the cause of a spike is not in the log unless it is a setting.
 #
