@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from x1lib import tracking
 from x1lib.figures.money import COLORS
@@ -42,6 +42,8 @@ def record(folder: Path, around: int | None = None, width: int = 50) -> Picture:
     step, loss = _series(folder, "step", "step", "loss")
     top.plot(step, loss, color=COLORS[0], lw=1.2, label="loss of the batch")
     at, probe = _series(folder, "probe", "step", "loss")
+    if around is not None:  # where it is read more often would say where a fault begins
+        at, probe = at[at >= around - 8], probe[at >= around - 8]
     if len(at):
         top.plot(at, probe, ".", color=COLORS[2], ms=5, label="probe after the update")
     norm_at, norm = _series(folder, "step", "step", "grad_norm")
@@ -57,8 +59,9 @@ def record(folder: Path, around: int | None = None, width: int = 50) -> Picture:
             flagged, values, "x", color=CHOSEN, ms=6, mew=1.5, label="flagged by the watch"
         )
     middle.set_yscale("log")
-    for axis in (middle.yaxis.set_major_formatter, middle.yaxis.set_minor_formatter):
-        axis(ScalarFormatter())
+    middle.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    middle.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    middle.yaxis.set_minor_formatter(NullFormatter())
     if around is not None:
         top.set_xlim(around - width, around + width)
         near = (step >= around - width) & (step <= around + width)
@@ -111,7 +114,8 @@ def clues(found: Analysis) -> Picture:
         step, 10 * trace["rare"], color=COLORS[1], lw=1.3, label="share of rare tokens, times 10"
     )
     batch.set_title("What the batch was made of", loc="left", fontsize=9)
-    batch.legend(frameon=False, fontsize=8)
+    batch.set_ylim(top=1.6 * trace["gain"].max())
+    batch.legend(frameon=False, fontsize=8, loc="upper left")
     for one in axes.ravel():
         one.axvline(onset, color="0.6", lw=0.9, ls=":")
     for one in axes[-1]:

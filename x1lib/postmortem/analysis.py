@@ -24,6 +24,7 @@ from x1lib.tracking.manifest import MANIFEST
 
 SECONDS_PER_HOUR = 3600.0
 USUAL = 8  # batches before the spike that say what a batch costs the weights before it
+MOST_STEPS = 8  # of one spike whose batches are counted as its own
 EARLIER = 10  # steps by which the probe may have left its level before the loss was flagged
 OTHER_STEPS = 12  # of training on other data, after which the probe is read
 
@@ -197,7 +198,7 @@ def _length(trace: Trace, onset: int) -> int:
     level = float(np.median(before[-USUAL:])) if len(before) else 0.0
     limit = level + max(0.1, 0.5 * (trace["loss"][onset] - level))
     n = 1
-    while onset + n < len(trace) and trace["loss"][onset + n] > limit and n < 8:
+    while onset + n < len(trace) and trace["loss"][onset + n] > limit and n < MOST_STEPS:
         n += 1
     return n
 

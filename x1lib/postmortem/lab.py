@@ -106,7 +106,7 @@ def draw(case: int, steps: int) -> Injection:
         "rare-token": (rng.uniform(0.4, 0.9), f"steps={rng.randint(1, 4)}"),
         "corrupt-data": (1.0, f"kind={rng.randint(3)},steps={rng.randint(2, 5)}"),
         "lr-too-high": (rng.uniform(12, 25), f"hidden={rng.randint(2)},steps={rng.randint(4, 8)}"),
-        "adam-beta2": [(0.9995, "jump=33"), (0.9999, "jump=10"), (0.9999, "jump=20")][
+        "adam-beta2": [(0.9995, "jump=33"), (0.9999, "jump=33"), (0.9999, "jump=20")][
             rng.randint(3)
         ],
     }[cause]
@@ -166,7 +166,7 @@ def _made(settings: Settings, out: Path, case: int, log) -> Bench:
         steps=s.steps, seed=case, shape=s.shape, seq_len=s.seq_len, batch_tokens=s.batch_tokens,
         tokenizer="bpe4096", lr=3e-3, warmup=0.15, device="cpu", compile="off", sample_tokens=0,
         eval_every=s.steps // 4, eval_tokens=4_096, final_eval_tokens=16_384,
-        checkpoint_every=20, keep_last=9, on_spike="record", inject=fault.spec,
+        checkpoint_every=20, keep_last=11, on_spike="record", inject=fault.spec,
     )  # fmt: skip
     digest = hashlib.sha256(fault.spec.encode()).hexdigest()
     _make_room(out, {"case": case, "run": MADE, "sha256": digest}, log)
@@ -303,7 +303,7 @@ def outcome_rows(found: Analysis, chosen: str | None = None) -> tuple[tuple, lis
     rows = []
     for name, one in found.outcomes.items():
         heldout = "-" if one.heldout is None else f"{one.heldout:.3f}"
-        back = "not yet" if one.back_after_steps is None else f"{one.back_after_steps} steps"
+        back = "not yet" if one.back_after_steps is None else f"step {one.back_after_steps}"
         lost = "not yet back" if one.tokens_lost is None else f"{one.tokens_lost:,}"
         usd = "-" if one.usd_lost is None else f"{one.usd_lost:.4f}"
         label = f"**{name}**" if name == chosen else name

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from x1lib import tracking
-from x1lib.postmortem.analysis import Analysis
+from x1lib.postmortem.analysis import MOST_STEPS, Analysis
 from x1lib.postmortem.cures import AFTER, CURES, HOLD
 from x1lib.postmortem.replay import Outcome
 from x1lib.tracking.manifest import write_json
@@ -43,6 +43,7 @@ def page(found: Analysis, figures: bool = True) -> str:
     """The page as Markdown; dollar signs escaped, so that they never turn into maths."""
     at, verdict, f = found.incident, found.verdict, found.features
     last = at.onset + at.n_steps - 1
+    longer = ", and not over by then" if at.n_steps >= MOST_STEPS else ""
     name = verdict.cause if verdict.cause != "unknown" else "cause unknown"
     lines = [
         f"# Post-mortem: {name}, at step {at.onset:,} of {found.folder.name}",
@@ -51,7 +52,7 @@ def page(found: Analysis, figures: bool = True) -> str:
         "|---|---|",
         f"| run | {found.folder.name}, id {found.manifest.get('run_id') or 'not recorded'} |",
         f"| time | {_time(found.spike_time)} |",
-        f"| steps | {at.onset:,} to {last:,}; flagged at {found.spike_step:,} |",
+        f"| steps | {at.onset:,} to {last:,}; seen at {found.spike_step:,}{longer} |",
         f"| samples | {at.first_sample:,} to {at.last_sample - 1:,} |",
         f"| loss | {f.loss_rise:+.2f} nats above the level before it |",
         f"| held-out probe | {f.probe_rise:+.2f} nats above the level before it |",
