@@ -139,6 +139,8 @@ def test_each_form_becomes_columns():
 def test_rows_keep_their_order_and_a_step_may_come_twice():
     found = PARSERS["csv"]("iteration,train_loss,unknown\n1,5\n2,4,x\n1,4.5\n")
     assert found["step"].tolist() == [1, 2, 1] and found["loss"].tolist() == [5, 4, 4.5]
+    found = PARSERS["megatron"](MEGATRON + MEGATRON.replace("12695/", "12694/"))
+    assert found["step"].tolist() == [12695, 12694]
     found = PARSERS["llm.c"]("s:1 trl:3.0\ns:1 trl:2.0\n")
     assert found["loss"].tolist() == [3.0, 2.0]
 
