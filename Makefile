@@ -14,7 +14,7 @@ HOURS ?=
 # A cell that has not come back an hour after the run's own ceiling has lost its kernel's reply.
 CELL_TIMEOUT = $(shell awk 'BEGIN { print int(3600 * ("$(HOURS)" + 1)) }')
 
-.PHONY: help setup lab00 lab01 lab03 quiz done rehearsal stop test test-long browser-test notebooks lab mlflow lint format clean
+.PHONY: help setup lab00 lab01 lab02 lab03 quiz done rehearsal stop test test-long browser-test notebooks lab mlflow lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,10 @@ lab00: $(STAMP) ## train a model on real text and leave its notebook in papermil
 lab01: $(STAMP) ## train some thirty small models and fit a scaling law to them, about ten minutes (HOURS=0.5 for longer)
 	$(call execute,lab01)
 	@echo "Executed notebook: papermill_runs/lab01.ipynb   Points, law: experiments/X1-pretraining/scaling-law/"
+
+lab02: $(STAMP) ## make a loss spike with a hidden cause, rewind it and try recoveries, about five minutes
+	$(call execute,lab02)
+	@echo "Executed notebook: papermill_runs/lab02.ipynb   Page: experiments/X1-pretraining/spike-postmortem.md"
 
 lab03: $(STAMP) ## quantise lab00's model, time it beside open-weights shapes and price a token, about three minutes
 	$(call execute,lab03)

@@ -127,6 +127,30 @@ def check_lab01(notebook: nbformat.NotebookNode, folder: Path) -> None:
     assert not notebook.metadata.get("widgets"), "an Output widget can hang a headless run"
 
 
+def check_lab02(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """A spike was made and found, its cause kept back until the reveal, and the page written."""
+    out = folder / "lab"
+    known = json.loads((out / "spike" / "case.json").read_text())
+    manifest = json.loads((out / known["run"] / "manifest.json").read_text())
+    spec = manifest["config"]["inject"]
+    assert hashlib.sha256(spec.encode()).hexdigest() == known["sha256"]
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    texts = ["".join(str(one.get("text", one.get("data"))) for one in c.outputs) for c in cells]
+    (reveal,) = [i for i, cell in enumerate(cells) if "lab.reveal(" in cell.source]
+    assert spec in texts[reveal] and not any(spec in text for text in texts[:reveal])
+    analysis = json.loads((out / "spike" / "analysis.json").read_text())
+    assert analysis["is_exact"] and analysis["verdict"]["cause"] == spec.partition("@")[0]
+    assert {"untouched", "skip-batch", "lr-cut", "placebo-3"} <= analysis["outcomes"].keys()
+    peaks = {name: one["peak_loss"] for name, one in analysis["outcomes"].items()}
+    assert peaks["skip-batch"] < 1 < peaks["untouched"]
+    assert "## Recovery" in (out / "spike-postmortem.md").read_text()
+    for name in ("grad-norm.png", "token-histogram.png"):
+        assert (out / "spike" / name).read_bytes().startswith(b"\x89PNG")
+    verdict = json.loads((out / "spike" / "verdict.json").read_text())
+    assert verdict["truth"] == spec.partition("@")[0]
+    assert "status: finished" in notebook.cells[-1].outputs[0].text
+
+
 def check_lab03(notebook: nbformat.NotebookNode, folder: Path) -> None:
     """Every variant has a quality and a price, and the course's own reference was left alone."""
     out, reference = folder / "inference-cost", NOTEBOOKS.parent / "experiments/reference/tiny"
@@ -182,6 +206,19 @@ LABS = {
             "out": "{folder}/scaling-law",
         },
         check_lab01,
+    ),
+    # A case whose batch is broken, at a size where three recoveries take seconds.
+    "lab02": Lab(
+        {
+            "case": 5,
+            "shape": "1x48:2/1:128",
+            "seq_len": 32,
+            "batch_tokens": 256,
+            "steps": 160,
+            "cures": "skip-batch,lr-cut",
+            "out": "{folder}/lab",
+        },
+        check_lab02,
     ),
     # The course's own checkpoint, and one published shape beside it.
     "lab03": Lab(
