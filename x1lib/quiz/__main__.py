@@ -36,7 +36,9 @@ def asked(number: int, put: Put) -> str:
 def explained(put: Put, letter: str | None) -> str:
     """What is said once it is answered."""
     verdict = "right" if letter == put.right else f"not right: it is {put.right})"
-    return f"{verdict}. {put.why} [notebooks/{put.question.link}]"
+    question = put.question
+    at = f"{question.notebook}, {question.section}: notebooks/{question.link}"
+    return f"{verdict}. {put.why} [{at}]"
 
 
 def ask(paper: Paper, read: Callable[[str], str] = input, log=print) -> dict[str, str]:

@@ -74,7 +74,7 @@ class Quiz(ipywidgets.VBox):
     def _count(self, change: object = None) -> None:
         left = N_ASKED - len(self.answers)
         said = f"{left} open" if left else "all answered"
-        self.words.value = html.escape(f"seed {self.paper.seed}: {said}. {status(self.path)}")
+        self.words.value = html.escape(f"seed {self.paper.seed}, {said}; quiz: {status(self.path)}")
 
     def grade(self) -> None:
         """Grade what is answered, explain every question, add the attempt to the record."""
@@ -102,6 +102,11 @@ def _choice(put: Put) -> ipywidgets.RadioButtons:
 def _explained(put: Put, letter: str | None) -> str:
     right = letter == put.right
     verdict, colour = ("right", "#00695c") if right else (f"it is {put.right})", "#b00020")
-    link = f"<a href='{html.escape(put.question.link)}'>{put.question.notebook}</a>"
+    at = html.escape(f"{put.question.notebook}, {put.question.section}")
+    link = f"<a style='text-decoration:underline' target='_blank' href='{_address(put)}'>{at}</a>"
     words = f"<b style='color:{colour}'>{verdict}.</b> {marked_up(put.why)} ({link})"
     return f"<p style='margin:0 0 1em 0'>{words}</p>"
+
+
+def _address(put: Put) -> str:
+    return html.escape(put.question.link, quote=True)

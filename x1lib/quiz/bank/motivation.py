@@ -11,7 +11,7 @@ bank = Bank("motivation", "00_motivation")
 RULE = 20  # tokens a parameter: Hoffmann et al. 2022, table 3
 
 
-@bank("Question")
+@bank('3. "Chinchilla-optimal"')
 def optimum(draw: Draw) -> Item:
     n = draw.pick([1e9, 2e9, 7e9, 13e9])
     return Item(
@@ -29,7 +29,7 @@ def optimum(draw: Draw) -> Item:
     )
 
 
-@bank("Question")
+@bank("5. The shape")
 def parameters(draw: Draw) -> Item:
     count = count_params("240m")
     untied = count.total + count.embedding
@@ -46,7 +46,7 @@ def parameters(draw: Draw) -> Item:
     )
 
 
-@bank("Question")
+@bank('4. "MFU 0.45"')
 def hours_by_6nd(draw: Draw) -> Item:
     mfu = draw.pick([0.3, 0.4, 0.45, 0.5])
     made = estimate(n_params=50e6, n_tokens=5e9, mfu=mfu, usd_per_gpu_hour=1.10)
@@ -65,7 +65,7 @@ def hours_by_6nd(draw: Draw) -> Item:
     )
 
 
-@bank("Question")
+@bank('4. "MFU 0.45"')
 def mfu_of_a_day(draw: Draw) -> Item:
     n_tokens = draw.pick([4e9, 5e9, 6e9])
     exact = estimate(n_params=50e6, n_tokens=n_tokens, mfu=1.0, usd_per_gpu_hour=1.10).hours / 24
@@ -79,7 +79,7 @@ def mfu_of_a_day(draw: Draw) -> Item:
     )
 
 
-@bank("Question")
+@bank("7. Text and money")
 def break_even(draw: Draw) -> Item:
     hours, restart = draw.pick([(24.0, 1.0), (30.0, 1.5), (36.0, 2.0)])
     plan = Plan("a run", hours, restart_hours=restart)
@@ -97,7 +97,7 @@ def break_even(draw: Draw) -> Item:
     )
 
 
-@bank("Question")
+@bank("7. Text and money")
 def a_hard_cap(draw: Draw) -> Item:
     return Item(
         "The brief holds its cap of $50 by a check at launch. What does such a check not stop?",
@@ -113,7 +113,7 @@ def a_hard_cap(draw: Draw) -> Item:
     )
 
 
-@bank("Question")
+@bank("7. Text and money")
 def a_million_dollars(draw: Draw) -> Item:
     n_tokens = draw.pick([140e9, 280e9, 1e12])
     made = estimate(n_params=7e9, n_tokens=n_tokens, mfu=0.45, usd_per_gpu_hour=1.10)
