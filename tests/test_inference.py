@@ -339,7 +339,7 @@ def test_a_step_waits_for_memory_until_the_batch_is_large():
 def test_warm_up_is_left_out_models_take_turns_and_saturation_ends_it(monkeypatch):
     models = {"slow": Decoder(gpt(), torch.bfloat16), "quick": Decoder(gpt(), torch.bfloat16)}
     named, asked = {id(m): name for name, m in models.items()}, []
-    steps = {"slow": {1: 1.0, 2: 1.9}, "quick": {1: 0.1, 2: 0.1, 4: 0.1, 8: 0.4}}
+    steps = {"slow": {1: 1.0, 2: 1.9, 4: 4.0}, "quick": {1: 0.1, 2: 0.2, 4: 0.1, 8: 0.4, 16: 1.0}}
 
     def turn(model, batch, prompt, new):
         name = named[id(model)]
@@ -351,10 +351,11 @@ def test_warm_up_is_left_out_models_take_turns_and_saturation_ends_it(monkeypatc
     monkeypatch.setattr(benchmark, "_turn", turn)
     peak = inference.Peak(1e9, 1e12, "made up")
     rows = inference.decode_benchmark(
-        models, (8, 1, 2, 4, 16), 10, 4, repeats=3, peaks=dict.fromkeys(models, peak)
+        models, (8, 1, 2, 4, 16, 32), 10, 4, repeats=3, peaks=dict.fromkeys(models, peak)
     )
     assert [(row.model, row.batch) for row in rows] == [
-        ("slow", 1), ("quick", 1), ("slow", 2), ("quick", 2), ("quick", 4), ("quick", 8)
+        ("slow", 1), ("quick", 1), ("slow", 2), ("quick", 2), ("slow", 4), ("quick", 4),
+        ("quick", 8), ("quick", 16),
     ]  # fmt: skip
     assert asked[:8] == [("slow", 1), ("quick", 1)] * 4
     row = rows[0]

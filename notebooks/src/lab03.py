@@ -248,7 +248,7 @@ print(f"{took['greedy_without_cache']:.2f} s without: {speedup:.1f} times; the s
 # %% [markdown]
 # ## Run: how fast?
 #
-# Reading a prompt (**prefill**) and writing (**decoding**) are different work and are timed apart. TTFT is the time to the first token; TPOT the time of each further one. Models take turns at each batch; the first turn is warm-up and not counted; medians are shown. A model drops out once twice the texts bring under 1.1 times the tokens.
+# Reading a prompt (**prefill**) and writing (**decoding**) are different work and are timed apart. TTFT is the time to the first token; TPOT the time of each further one. Models take turns at each batch; the first turn is warm-up and not counted; medians are shown. A model drops out when more texts have twice brought under 1.1 times the tokens.
 
 # %%
 _ = work.measure_speed(log=launch.say)

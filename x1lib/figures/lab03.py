@@ -43,7 +43,8 @@ def codes_of(row, group: int = 32) -> Picture:
         one.set_xlabel("column")
         said.append(f"{name}: off by {error:.1%}")
     axes[0].set_ylabel("weight")
-    axes[0].legend(frameon=False, fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, ncols=2,
+                  loc="outside lower center")  # fmt: skip
     _plain(*axes)
     return Picture(figure, "Weights of one row and what is kept. " + "; ".join(said) + ".", DPI)
 

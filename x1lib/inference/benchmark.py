@@ -17,7 +17,8 @@ from x1lib.inference.decoder import Decoder
 from x1lib.inference.errors import InferenceError
 from x1lib.inference.roofline import Peak, Work, machine_peak, synchronize, work_of
 
-GAIN = 1.10  # a batch twice as large that brings less than this is saturation
+GAIN = 1.10  # a batch that brings less than this over the best one before brings nothing
+PATIENCE = 2  # batches in a row that bring nothing: saturation, and not one busy moment
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,14 @@ def decode_benchmark(
     """Time each model at each batch, ascending, until its tokens per second stop to rise.
 
     models: name -> Decoder or model of transformers, full or quantised. A text is a prompt of
-    prompt_tokens random tokens and new_tokens more, always the likeliest. Saturation is a batch
-    that brings under 1.1 times the tokens a second of the one before. max_seconds: no further
+    prompt_tokens random tokens and new_tokens more, always the likeliest. Saturated is a model that
+    twice in a row gave under 1.1 times the most tokens a second so far. max_seconds: no further
     batch is begun after so long. peaks: name -> Peak; measured where None. Raises InferenceError.
     """
     if not models or new_tokens < 1 or prompt_tokens < 1 or repeats < 1:
         raise InferenceError("nothing to time; give models, and numbers of 1 or more")
-    begun, found, best = time.monotonic(), [], dict.fromkeys(models, 0.0)
+    begun, found = time.monotonic(), []
+    best, idle = dict.fromkeys(models, 0.0), dict.fromkeys(models, 0)
     peaks = peaks or {name: machine_peak(model) for name, model in models.items()}
     works = {name: work_of(model) for name, model in models.items()}
     alive = list(models)
@@ -95,8 +97,11 @@ def decode_benchmark(
                 f" {1e3 * row.ttft_seconds:.0f} ms, {row.bandwidth_use:.0%} of the bandwidth"
             )
         found += rows
-        alive = [row.model for row in rows if row.tokens_per_sec > GAIN * best[row.model]]
-        best |= {row.model: max(best[row.model], row.tokens_per_sec) for row in rows}
+        for row in rows:
+            gained = row.tokens_per_sec > GAIN * best[row.model]
+            idle[row.model] = 0 if gained else idle[row.model] + 1
+            best[row.model] = max(best[row.model], row.tokens_per_sec)
+        alive = [row.model for row in rows if idle[row.model] < PATIENCE]
     return found
 
 
