@@ -14,10 +14,10 @@ from x1lib.budget_guard import Ledger
 from x1lib.done.box import Box, DoneError, State, open_box, read
 from x1lib.session.money import LEDGER
 from x1lib.sweep import TRIPLE, Design, Fitted, Joint, Point, Recipe, read_points
-from x1lib.sweep.answers import FIT_JSON, FORMS, PREDICTION_MD, billions, words_of
+from x1lib.sweep.answers import FIT_JSON, FORMS, PREDICTION_MD, _goal, billions, words_of
 from x1lib.sweep.fitting import DEFAULT_N
 from x1lib.sweep.lab import DESIGN_JSON
-from x1lib.sweep.points import POINTS, finished, point_of
+from x1lib.sweep.points import POINTS, finished, noise_floor, point_of
 from x1lib.sweep.running import RUNS, Sweep, manifest
 from x1lib.sweep.sealing import reveal
 from x1lib.tracking import manifest_faults
@@ -159,12 +159,21 @@ def _same_law(form: str, kept: dict, fit: Fitted | Joint) -> None:
 def _reveals(out: Path, rows: list[Point], found: dict) -> None:
     """What was sealed, beside what came out, is what fit.json says."""
     names = ("run", "tokens", "loss", "low", "high", "measured", "sound")
-    mine = [[getattr(one, name) for name in names] for one in reveal(rows, out, out / RUNS)]
+    reveals = reveal(rows, out, out / RUNS)
+    mine = [[getattr(one, name) for name in names] for one in reveals]
     its = [[one[name] for name in names] for one in found["heldout"]]
-    if mine != its:
+    if mine != its or found["heldout_goal"] != _goal(reveals):
         raise DoneError(
             f"{FIT_JSON}: what was predicted of the largest size is not what was sealed"
         )
+    floor, freedom = noise_floor(rows)
+    said = found["noise_floor"]
+    counts = {"finished": len(finished(rows)), "of": len(rows)}
+    same = math.isclose(said["sd_log_loss"] or 0.0, floor or 0.0, rel_tol=1e-9)
+    if not same or said["freedom"] != freedom:
+        raise DoneError(f"{FIT_JSON}: the noise between seeds is not that of {POINTS}")
+    if found["n_points"] != counts:
+        raise DoneError(f"{FIT_JSON}: it counts other points than {POINTS}")
 
 
 def _prediction(out: Path, design: Design, rows: list[Point], found: dict) -> str:

@@ -113,7 +113,7 @@ def a_hard_cap(draw: Draw) -> Item:
     )
 
 
-@bank("7. Text and money")
+@bank('5. "A 7B model costs a million dollars"', "02_cluster_economics")
 def a_million_dollars(draw: Draw) -> Item:
     n_tokens = draw.pick([140e9, 280e9, 1e12])
     made = estimate(n_params=7e9, n_tokens=n_tokens, mfu=0.45, usd_per_gpu_hour=1.10)
