@@ -14,7 +14,7 @@ HOURS ?=
 # A cell that has not come back an hour after the run's own ceiling has lost its kernel's reply.
 CELL_TIMEOUT = $(shell awk 'BEGIN { print int(3600 * ("$(HOURS)" + 1)) }')
 
-.PHONY: help setup lab00 lab01 lab02 lab03 quiz done rehearsal stop test test-long browser-test notebooks lab mlflow lint format clean
+.PHONY: help setup lab00 lab01 lab02 lab03 quiz done rehearsal stop test test-long browser-test notebooks book lab mlflow lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -101,6 +101,17 @@ browser-test: $(STAMP) ## move the calculator's slider in JupyterLab in a real C
 
 notebooks: $(STAMP) ## build and execute every notebook from notebooks/src/
 	@$(PY) notebooks/build.py
+
+book: $(VENV)/.book ## make the notebooks a static site, build/book/index.html, without running them
+	@rm -rf build/book build/book-source && mkdir -p build/book-source
+	@cp notebooks/*.ipynb notebooks/book/index.md build/book-source
+	@$(PY) -m sphinx -b html -q -W --keep-going -d build/book-doctrees -E \
+	  -c notebooks/book build/book-source build/book
+	@echo "The site: build/book/index.html"
+
+$(VENV)/.book: $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book]'
+	@touch $@
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	@$(VENV)/bin/jupyter lab --notebook-dir=notebooks
