@@ -210,7 +210,7 @@ LABS = {
     # A case whose batch is broken, at a size where three recoveries take seconds.
     "lab02": Lab(
         {
-            "case": 5,
+            "case": 20,
             "shape": "1x48:2/1:128",
             "seq_len": 32,
             "batch_tokens": 256,

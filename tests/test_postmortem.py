@@ -23,10 +23,12 @@ from x1lib.postmortem import (
     Corpus,
     Features,
     Incident,
+    Outcome,
     PostmortemError,
     Rewound,
     Theatre,
     analyse,
+    better,
     classify,
     features,
     find_onset,
@@ -179,6 +181,27 @@ def test_the_noise_is_what_placebos_do(spiked):
     for one in (control, *placebos):
         if one.tokens_lost is not None:
             assert one.usd_lost == pytest.approx(one.tokens_lost * 1e-6)
+
+
+def test_better_is_better_than_noise_on_both_texts():
+    def one(name, end, heldout, failed=None):
+        return Outcome(name, 0.5, end, heldout, 0.5, 3, 9, None, {}, failed)
+
+    outcomes = {
+        "untouched": one("untouched", 0.1, 6.0),
+        "lr-cut": one("lr-cut", -0.1, 5.9),
+        "beta2-lower": one("beta2-lower", -0.2, 5.8),
+        "data-swap": one("data-swap", -0.3, 6.1),  # the probe is of its kind, and flattered
+        "clip-tighter": one("clip-tighter", 0.07, 5.5),  # within the probe's noise
+        "skip-batch": one("skip-batch", math.inf, None, "step 9: loss nan"),
+        "placebo-1": one("placebo-1", -9.0, 1.0),
+    }
+    noise = {"end": 0.05, "heldout": 0.05}
+    assert better(outcomes, noise) == ["beta2-lower", "lr-cut"]
+    assert better(outcomes, {"end": math.nan, "heldout": math.nan})[0] == "beta2-lower"
+    assert better(outcomes, {"end": 1.0, "heldout": 0.0}) == []
+    outcomes["untouched"] = one("untouched", math.inf, None, "step 8: loss nan")
+    assert "skip-batch" not in better(outcomes, noise) and "data-swap" in better(outcomes, noise)
 
 
 # The whole of it

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from x1lib import tracking
 from x1lib.figures.money import COLORS
 from x1lib.figures.shown import Picture
-from x1lib.postmortem import Analysis
+from x1lib.postmortem import Analysis, better
 from x1lib.postmortem.report import plot_tokens
 
 DPI = 100
@@ -165,11 +165,10 @@ def recoveries(found: Analysis, chosen: str | None = None) -> Picture:
     right.axvline(0, color="0.6", lw=0.8)
     right.set_xlabel("probe above its level before [nats]")
     right.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, 1.12), ncols=3)
-    tried = [n for n in names if n != "untouched"]
-    best = min(tried, key=lambda n: found.outcomes[n].end, default="untouched")
-    gain = control.end - found.outcomes[best].end
-    title = f"{best} ends {gain:.2f} nats below the control"
-    if gain <= noise:
-        title = "No recovery ends below the control by more than noise"
+    lower = better(found.outcomes, found.noise)
+    title = "No recovery ends below the control by more than noise"
+    if lower:
+        gain = control.end - found.outcomes[lower[0]].end
+        title = f"{lower[0]} ends {gain:.2f} nats below the control"
     left.set_title(title, loc="left", fontsize=10)
     return Picture(figure, f"{title}; placebos' noise {noise:.3f} nats.", DPI)

@@ -6,7 +6,7 @@ from x1lib.postmortem.corpus import Corpus
 from x1lib.postmortem.cures import CURES, Cure, Incident
 from x1lib.postmortem.evidence import Detail, examine
 from x1lib.postmortem.logs import LoggedSpike, read_log
-from x1lib.postmortem.replay import Outcome, Theatre, noise_floor, replay
+from x1lib.postmortem.replay import Outcome, Theatre, better, noise_floor, replay
 from x1lib.postmortem.report import write
 from x1lib.postmortem.rewound import Changes, PostmortemError, Rewound
 from x1lib.postmortem.trace import Trace, batch_excess, watch
@@ -30,6 +30,7 @@ __all__ = [
     "Verdict",
     "analyse",
     "batch_excess",
+    "better",
     "classify",
     "examine",
     "features",

@@ -182,6 +182,27 @@ def noise_floor(control: Outcome, placebos: list[Outcome]) -> dict[str, float]:
     return {name: max(values, default=float("nan")) for name, values in found.items()}
 
 
+def better(outcomes: dict[str, Outcome], noise: dict[str, float]) -> list[str]:
+    """Recoveries that end below the untouched control by more than noise, the lowest first.
+
+    On the probe and on held-out text both: one that trains on the probe's kind of text can flatter
+    the first. A noise that is not known counts as none.
+    """
+    control = outcomes["untouched"]
+
+    def gains(name: str) -> bool:
+        one = outcomes[name]
+        if one.failed or control.failed:
+            return control.failed is not None and one.failed is None
+        return all(
+            getattr(control, what) - getattr(one, what) > np.nan_to_num(noise[what])
+            for what in ("end", "heldout")
+        )
+
+    found = [name for name in CURES if name in outcomes and name != "untouched" and gains(name)]
+    return sorted(found, key=lambda name: outcomes[name].end)
+
+
 def replay(folder, onset: int, *, step: int | None = None, n_steps: int = 1,
            cures=tuple(CURES), usd_per_token=None, log=print) -> dict:  # fmt: skip
     """Try each recovery of a run folder's spike at step `onset`; Outcome by name, and the noise.

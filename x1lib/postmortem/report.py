@@ -12,7 +12,7 @@ import numpy as np
 from x1lib import tracking
 from x1lib.postmortem.analysis import MOST_STEPS, Analysis
 from x1lib.postmortem.cures import AFTER, CURES, HOLD
-from x1lib.postmortem.replay import Outcome
+from x1lib.postmortem.replay import Outcome, better
 from x1lib.tracking.manifest import write_json
 
 PAGE, EVIDENCE = "spike-postmortem.md", "spike"
@@ -163,7 +163,7 @@ def _two_by_two(found: Analysis) -> list[str]:
 def _outcomes(found: Analysis) -> list[str]:
     if not found.outcomes:
         return []
-    noise = found.noise.get("end", math.nan)
+    noise = {"end": math.nan, "heldout": math.nan} | found.noise
     control = found.outcomes.get("untouched")
     lines = [
         "## Recovery",
@@ -171,8 +171,9 @@ def _outcomes(found: Analysis) -> list[str]:
         f"Each from the checkpoint of step {found.incident.start:,} (earlier-checkpoint: from the"
         f" one before it), held for {HOLD} steps from the spike on and read {AFTER} steps later,"
         " beside the untouched control. Placebos, which leave out as many innocent batches, end"
-        f" up to {noise:.3f} nats from it: less than that is noise. Losses in nats a token; the"
-        " probe above its level before the spike.",
+        f" up to {noise['end']:.3f} nats from it on the probe and {noise['heldout']:.3f} on other"
+        " held-out text: less than that is noise. Losses in nats a token; the probe above its level"
+        " before the spike.",
         "",
         "| recovery | probe at most | probe at the end | held-out | steps back to level"
         " | tokens lost | US dollars lost |",
@@ -180,17 +181,19 @@ def _outcomes(found: Analysis) -> list[str]:
     ]
     for name, one in found.outcomes.items():
         lines.append(f"| {name} | " + " | ".join(_cells(one)) + " |")
-    best = _best(found)
     lines.append("")
-    if best and control:
-        gain = control.end - best.end
-        if gain > noise:
-            lines.append(f"Best at the end: **{best.name}**, {gain:.3f} nats below the control,"
-                         " which is above the noise.")  # fmt: skip
-        else:
-            lines.append("No recovery ended below the untouched control by more than the noise:"
-                         " by the end of these steps there was nothing to choose.")  # fmt: skip
-        lines.append("")
+    if control and (names := better(found.outcomes, found.noise)):
+        gain = control.end - found.outcomes[names[0]].end
+        lines.append(
+            f"Below the control by more than noise, on the probe and on held-out text:"
+            f" {', '.join(names)}. The lowest: **{names[0]}**, by {gain:.3f} nats."
+        )
+    elif control:
+        lines.append(
+            "No recovery ended below the untouched control by more than noise on both the probe and"
+            " held-out text: after these steps there was nothing to choose."
+        )
+    lines.append("")
     lines += [f"- {name} {CURES[name].does}{_source(name)}" for name in found.outcomes
               if name in CURES and name != "untouched"]  # fmt: skip
     for name, why in found.not_tried.items():
@@ -199,7 +202,7 @@ def _outcomes(found: Analysis) -> list[str]:
 
 
 def _source(name: str) -> str:
-    return f" ({CURES[name].source})" if CURES[name].source else ""
+    return f". Source: {CURES[name].source}" if CURES[name].source else ""
 
 
 def _cost(found: Analysis) -> list[str]:
@@ -232,11 +235,6 @@ def _cost(found: Analysis) -> list[str]:
 
 def _lead_in(found: Analysis) -> int:
     return found.incident.onset - 1 - found.incident.start
-
-
-def _best(found: Analysis) -> Outcome | None:
-    tried = [o for n, o in found.outcomes.items() if n in CURES and n != "untouched"]
-    return min((o for o in tried if math.isfinite(o.end)), key=lambda o: o.end, default=None)
 
 
 def _cells(one: Outcome) -> list[str]:
