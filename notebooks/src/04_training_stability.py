@@ -268,14 +268,15 @@ for fault, spec in faults.items():
         probe = np.array([one["probe"] for one in steps])
         cases[fault][f"clip {clip:g}" if clip else "no clip"] = probe - np.median(probe[:5])
 peaks = {fault: {clip: max(rise) for clip, rise in by.items()} for fault, by in cases.items()}
-for by in peaks.values():
-    assert by["clip 1"] > 0.5 * by["no clip"] > 0.75 * by["clip 0.1"]
-figures.rises(cases, 5, "A clip of 1 mends neither; a tight one damps both, whatever the cause")
+garbage, rate = peaks.values()
+assert rate["clip 1"] > 0.5 * rate["no clip"] and garbage["clip 1"] > 0.05
+assert max(by["clip 0.1"] / by["no clip"] for by in peaks.values()) < 0.7
+figures.rises(cases, 5, "A clip of 1 leaves most of a wrong rate's harm; a tight one damps both")
 
 # %% [markdown]
-# A tight clip put on *now* is a cut of the rate in disguise: m shrinks within ten steps, v within twenty or more. So it helps with anything for a while, and its help is no diagnosis.
+# How much a clip of 1 takes off garbage changes with a processor's rounding; the rest does not. A tight clip put on *now* is a cut of the rate in disguise: m shrinks within ten steps, v within twenty or more. It helps with anything for a while.
 #
-# **Takeaway.** Clipping bounds the *weight of one batch*. It does not bound Adam's update (section 2), does not see a wrong rate before it has done harm, and mends no weight: once the model is damaged, later gradients are honest and pass. PaLM clipped, and spiked.
+# **Takeaway.** Clipping bounds the *weight of one batch*. It does not bound Adam's update (section 2), does not see a wrong rate before it has done harm, and mends no weight. PaLM clipped, and spiked.
 #
 # 🇪🇸 Recortar el gradiente limita lo que pesa un solo lote, y nada más. Adam cancela cualquier factor constante, de modo que el recorte no ve una tasa equivocada ni repara pesos ya dañados.
 
@@ -540,7 +541,7 @@ series = {
     for name, one in live["stale second moment"].items()
 }
 clipped = series["update-clip"][lead_in:]
-assert clipped[:20].max() < 0.15 < clipped[20:].max()
+assert clipped[:20].max() < 0.1 < clipped[20:].max()
 check.guess(guess_late, int(clipped.argmax()), within=1.2, name="steps to the peak")
 title = "Clipped updates put the spike off; a lower β₂, kept, mends it"
 figures.rises({"stale second moment (live)": series}, lead_in, title, held=20)
@@ -641,7 +642,7 @@ for kind, better in (("encyclopaedia", 1), ("book", -1)):
     print(f"hot, {kind}, cooldown {np.median(hot['cooldown'][kind]):+.2f};", said)
 
 # %% [markdown]
-# The hot trunk's cooldown gains on both texts, on every seed. The other text counts for more: with the rate left high it gains most, and costs the book most; cooled down, it gains a little less and costs the book less than half as much. Halved sequences hardly count here.
+# The hot trunk's cooldown gains on both texts, on every seed. The other text counts for more: with the rate left high it gains most, and costs the book most; cooled down, it gains a little less and costs the book less than half as much.
 #
 # **Takeaway.** A cooldown pays once noise, not distance, is what is left. A swap pays on what it brings and costs on what it leaves; its jump of the *training* loss is no spike.
 #
