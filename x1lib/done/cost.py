@@ -11,6 +11,7 @@ from x1lib.inference.lab import FULL, PAGE, RESULTS
 from x1lib.inference.pricing import usd_per_million_tokens
 
 NAME, FOLDER, AGAIN = "the cost of a token", "inference-cost", "make lab03"
+FOR_REAL = f"{AGAIN}   (of your rented run, with -p usd_per_hour of the machine that serves)"
 SAME = 1e-9  # relative: the same sum of the same numbers
 
 
@@ -26,7 +27,7 @@ def check(lab: Path, log=lambda line: None) -> Box:
     except (KeyError, TypeError, ValueError) as error:
         return open_box(NAME, [f"{FOLDER}/{RESULTS} lacks {error}"], AGAIN)
     real = found["model"]["is_own"] and is_rented(run) and found["settings"]["usd_per_hour"] > 0
-    return Box(NAME, State.DONE if real else State.REHEARSED, said, command=AGAIN)
+    return Box(NAME, State.DONE if real else State.REHEARSED, said, command=FOR_REAL)
 
 
 def _prices(found: dict) -> str:

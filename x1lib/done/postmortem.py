@@ -11,6 +11,7 @@ from x1lib.done.run import manifest_of
 from x1lib.postmortem.report import EVIDENCE, NORMS, PAGE, TOKENS
 
 NAME, AGAIN = "the post-mortem", "make lab02"
+FOR_REAL = f"{AGAIN}   (on a rented card, of a run that was trained there)"
 ROWS = ("run", "time", "steps", "samples", "loss", "held-out probe", "cause", "rewound to")
 SECTIONS = ("Why", "Evidence", "Data or state?", "Recovery", "Cost", "Limits")
 JSONS = ("trace.json", "step.json", "analysis.json")
@@ -45,7 +46,7 @@ def check(lab: Path, log=lambda line: None) -> Box:
     run = manifest_of(lab, found["run_id"])
     state = State.DONE if is_rented(run) else State.REHEARSED
     said = f"{found['verdict']['cause']} at step {found['incident']['onset']:,} of {found['run']}"
-    return Box(NAME, state, f"{said}, {len(found['outcomes'])} replays", command=AGAIN)
+    return Box(NAME, state, f"{said}, {len(found['outcomes'])} replays", command=FOR_REAL)
 
 
 def _parts(page: str) -> list[str]:
