@@ -25,7 +25,8 @@ def check(lab: Path, log=lambda line: None) -> Box:
     command = f"answer the four questions in {PAGE}"
     if not path.exists():
         path.write_text(template(lab), encoding="utf-8")
-        return Box(NAME, State.OPEN, faults=(f"{PAGE} is new: {command}",), command=command)
+        new = f"{PAGE} is new, and nothing stands in it yet"
+        return Box(NAME, State.OPEN, faults=(new,), command=command)
     answers = answers_of(path.read_text(encoding="utf-8", errors="replace"))
     faults = [fault for i in range(len(QUESTIONS)) if (fault := _fault(i, answers))]
     if faults:
