@@ -28,7 +28,7 @@
 from x1lib import check, launch, tracking
 from x1lib.economics import flops_per_token
 from x1lib.figures import Table, lab00, lab02
-from x1lib.postmortem import CURES, analyse, lab, recover, write
+from x1lib.postmortem import CURES, analyse, better, lab, recover, write
 from x1lib.stability import RULES, detect
 
 # %% [markdown]
@@ -274,7 +274,7 @@ for words in found.verdict.evidence_against:
     print(f"  against: {words}")
 
 # %% [markdown]
-# And your numbers, beside what was measured and the noise.
+# And your numbers, beside what was measured and the noise. A recovery counts as better only if it is so on the probe *and* on the other held-out text: one that trains on text of the probe's kind flatters the probe.
 
 # %%
 noise, control = found.noise["end"], found.outcomes["untouched"]
@@ -285,9 +285,8 @@ if picked in found.outcomes:
     lab.compare(f"gain of {picked}", chosen["gain"], lab.gain(found, picked), noise)
 else:
     print("no recovery chosen, or it was not tried")
-gains = {name: lab.gain(found, name) for name in found.outcomes if name in CURES}
-beyond = [name for name in gains if gains[name] > noise]
-print(f"better than noise: {', '.join(beyond) or 'none'}")
+beyond = better(found.outcomes, found.noise)
+print(f"below the control by more than noise, probe and held-out: {', '.join(beyond) or 'none'}")
 
 # %% [markdown]
 # **Takeaway:** without a control every recovery looks like a success, because most spikes heal by themselves. Look at the row of the untouched run before you praise the one you chose.
@@ -356,7 +355,7 @@ check.answer("lab02.2", what_it_was)
 # %%
 manifest = tracking.Manifest(bench.folder).values
 seconds = manifest.get("wall_clock_seconds") or 0.0
-print(f"status: {manifest['status']}; {len(found.outcomes)} replays, {len(gains)} of recoveries")
+print(f"status: {manifest['status']}; {len(found.outcomes)} replays")
 print(f"you have: {page.name} and {bench.evidence.name}/ in {launch.shown(bench.out)}")
 usd = manifest.get("usd")
 print(f"the run cost: {seconds / 3600:.3f} h, {'no price' if usd is None else f'{usd:.2f} USD'}")
