@@ -5,7 +5,7 @@ python -m x1lib.done --only run,quiz    some of the boxes
 
 [x] done, [~] rehearsed: all is there, but from a machine without a rented card, or answered by
 machine; [ ] open, with what is missing and the command that makes it. The checkpoint's loss is
-measured again on the held-out tokens beside it, which takes a minute or two for `50m` on a CPU.
+measured again on the held-out tokens beside it, which takes minutes for `50m` on a CPU.
 Exit codes: 0 all done, 3 none of the first five open and something rehearsed or not reflected on,
 1 something is open, 2 refused.
 """

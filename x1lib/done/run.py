@@ -19,6 +19,7 @@ from x1lib.train import evaluate
 NAME, FOLDERS = "the run", ("run-cloud", "run-local")
 TOLERANCE = 0.005  # relative, of a loss measured again: other kernels and dtypes round otherwise
 PARTS = 16  # of the sample, whose spread says how far it may be from all held-out text
+BATCH_TOKENS = 1024  # a pass: with GPT-2's vocabulary the logits are 0.2 GB a copy
 DEVIATIONS = 4  # standard errors by which a sample's mean may miss that of the whole text
 CENT = 0.01
 NEEDED = ("checkpoint/model.safetensors", "checkpoint/config.json", "loss-curve.png")
@@ -110,7 +111,9 @@ def losses_of(model, path: Path) -> tuple[np.ndarray, np.ndarray]:
     size = max(1, math.ceil((len(tokens) - 1) / PARTS / window)) * window
     ones = np.ones(model.shape.vocab_size, np.int64)  # bytes, which nothing here asks for
     parts = [tokens[i : i + size + 1] for i in range(0, len(tokens) - 1, size)]
-    found = [evaluate(model, part, ones, batch_size=4) for part in parts]
+    found = [
+        evaluate(model, part, ones, batch_size=max(1, BATCH_TOKENS // window)) for part in parts
+    ]
     return np.array([one["loss"] for one in found]), np.array([one["n_tokens"] for one in found])
 
 
