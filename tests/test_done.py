@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -526,11 +524,3 @@ def test_all_six_done_is_exit_0_and_the_command_says_it(lab, capsys):
     assert main([str(lab), "--only", ",".join(boxes)]) == 0
     assert capsys.readouterr().out.count("[x]") == 5
     assert exit_code(look(lab)) == EXIT_REHEARSED  # the sweep is a laptop's
-
-
-def test_the_command_runs_by_itself(whole):
-    done = subprocess.run(
-        [sys.executable, "-m", "x1lib.done", str(whole), "--only", "quiz"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == EXIT_REHEARSED and "[~] 4. the quiz: rehearsed" in done.stdout
