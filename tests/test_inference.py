@@ -198,7 +198,7 @@ def test_a_cache_makes_the_50m_shape_five_times_faster():
         start = time.perf_counter()
         how(decoder, [1], 255)
         seconds[how] = time.perf_counter() - start
-    assert seconds[inference.greedy_without_cache] > 3 * seconds[inference.greedy]
+    assert seconds[inference.greedy_without_cache] > 2 * seconds[inference.greedy]
 
 
 # Whole models

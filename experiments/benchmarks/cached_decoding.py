@@ -4,7 +4,9 @@
 
 Three ways take turns: over the cache; without it, scoring the last position alone; without it, as
 the trainer's own sampler does, scoring every position. Weights are random; all three say the same
-tokens in float32, which is asserted on a short text. The goal is 5 times at 256 tokens.
+tokens in float32, which is asserted on a short text. The goal is 5 times at 256
+tokens. Over a cache every step reads all weights, so that it waits for memory; without one it waits
+for arithmetic. On a machine whose memory others use too the ratio is therefore too low.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ def main() -> None:
         "seconds": seconds,
         "times_as_fast": ratios,
         "goal": GOAL,
-        "met": min(ratios.values()) >= GOAL,
+        "met": {name: ratio >= GOAL for name, ratio in ratios.items()},
         "machine": hardware(),
         "versions": tracking.versions(),
     }
