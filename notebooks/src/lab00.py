@@ -578,5 +578,5 @@ cost = (
     f"{manifest['usd']:.2f} US dollars" if manifest["usd"] is not None else manifest["usd_status"]
 )
 print(f"the run cost: {hours_used:.3f} h, {cost}")
-longer = "the same notebook with ten times the hours: what happens to the loss?"
-print(f"next: {longer if config.hours < 2 else 'this log beside published ones, and a price'}")
+rehearsed = "notebook 01: how large should the model be? And this page with ten times the hours"
+print(f"next: {rehearsed if config.hours < 2 else 'this log beside published ones, and a price'}")

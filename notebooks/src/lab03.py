@@ -491,4 +491,4 @@ print(f"held-out tokens; {len({row['model'] for row in results['speed']})} model
 print(f"it cost: {results['usd_per_million_tokens']:.4f} US dollars a million tokens,", end=" ")
 print(f"{cheapest['model']} at {results['usd_per_hour']:g} an hour")
 print(f"you have: {lab.RESULTS}, {lab.PAGE}, models/ in {launch.shown(work.folder)}")
-print("next: your own log beside published ones (notebook 05), and the quiz")
+print("next: the quiz (`make quiz`), and `make done`, which looks at all that you have")

@@ -188,10 +188,8 @@ def spike_of(bench: Bench) -> int:
         if not len(found):
             if not bench.is_made:
                 raise
-            raise PostmortemError(
-                f"the fault of case {bench.case} left no spike that a rule sees, which happens to"
-                " weak ones; give another number as case"
-            ) from None
+            why = "its fault left no spike that a rule sees; give another number as case"
+            raise PostmortemError(f"case {bench.case}: {why}") from None
         return lines[max(found, key=lambda i: loss[i])]["step"]
 
 
