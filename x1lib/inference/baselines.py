@@ -26,6 +26,7 @@ class Baseline:
     config: dict
     n_params: int
     source: str
+    hub: str  # where its weights are, for whoever is connected
 
 
 def _pythia(name: str, layers: int, width: int, heads: int, n_params: int) -> Baseline:
@@ -41,7 +42,7 @@ def _pythia(name: str, layers: int, width: int, heads: int, n_params: int) -> Ba
         "tie_word_embeddings": False,
     }
     source = "Biderman et al. 2023, arXiv:2304.01373, table 1; EleutherAI/pythia on GitHub"
-    return Baseline(name, "gpt_neox", config, n_params, source)
+    return Baseline(name, "gpt_neox", config, n_params, source, f"EleutherAI/{name}")
 
 
 BASELINES = {
@@ -53,6 +54,7 @@ BASELINES = {
             {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12},
             124_439_808,
             "Radford et al. 2019; hparams.json of the 124M model, openai/gpt-2",
+            "openai-community/gpt2",
         ),
         _pythia("pythia-70m", 6, 512, 8, 70_426_624),
         _pythia("pythia-160m", 12, 768, 12, 162_322_944),
@@ -73,6 +75,7 @@ BASELINES = {
             },
             134_515_008,
             "config.json of HuggingFaceTB/SmolLM2-135M, as copied in public code, read 2026-11-22",
+            "HuggingFaceTB/SmolLM2-135M",
         ),
         Baseline(
             "qwen3-0.6b",
@@ -92,6 +95,7 @@ BASELINES = {
             },
             596_049_920,
             "config.json of Qwen/Qwen3-0.6B, as copied in public code, read 2026-11-22",
+            "Qwen/Qwen3-0.6B",
         ),
     )
 }
