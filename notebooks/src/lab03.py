@@ -192,7 +192,7 @@ else:
     print("not recorded")
 
 # %% [markdown]
-# The direction held, the size did not: harm grew nearly in proportion to the tokens, much faster than the power of one half. These models are far smaller, and their ratios far lower, than those that law was fitted on; two seeds do not say more. It stays here as a prediction that missed.
+# The direction held, the size did not: harm grew about in proportion to the tokens, much faster than the power of one half. These models are far smaller, and their ratios far lower, than those that law was fitted on; two seeds do not say more. It stays here as a prediction that missed.
 #
 # **Takeaway:** "four bits are free" is a statement about a model *and its training*. One that is trained far past 20 tokens a parameter, because it will be served for long, is the one that minds.
 #
