@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from data_folders import contents, write_jsonl
 
-from x1lib.data import DataError, Shards, load_tokenizer, prepare
+from x1lib.data import DataError, Shards, load_tokenizer, prepare, writer
 from x1lib.data.sources import open_source
 from x1lib.data.spool import Spool
 
@@ -176,7 +176,7 @@ def test_a_block_that_changed_while_the_work_lay_cut_off_is_written_again(source
     index = json.loads((folder / "index.json").read_bytes())
     index["complete"] = False
     del index["blocks"][-2:]
-    (folder / "index.json").write_text(json.dumps(index))
+    writer.write_index(folder, index)
     raw = bytearray((folder / "block-00001.npy").read_bytes())
     raw[-1] ^= 1
     (folder / "block-00001.npy").write_bytes(raw)

@@ -10,7 +10,7 @@ from data_folders import distinct_blocks, write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from x1lib.data import DataNotReady, ShardError, Shards, order
+from x1lib.data import DataNotReady, ShardError, Shards, order, writer
 
 SIZES = (1_000, 1_000, 37, 1_000, 412)
 SEQ_LENS = (1, 7, 36, 64)
@@ -290,7 +290,7 @@ def test_verify_finds_a_broken_chain(tmp_path):
     folder = write_folder(tmp_path, distinct_blocks(*SIZES))
     index = json.loads((folder / "index.json").read_bytes())
     index["blocks"][3]["chain"] = "0" * 64
-    (folder / "index.json").write_text(json.dumps(index))
+    writer.write_index(folder, index)
     with pytest.raises(ShardError, match=r"chain breaks at block-00003\.npy"):
         Shards(folder).verify()
 

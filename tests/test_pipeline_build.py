@@ -318,7 +318,7 @@ def test_a_block_that_changed_is_written_again_with_the_same_decisions(source, t
     path.write_bytes(raw)
     index = json.loads((folder / "index.json").read_bytes())
     index["complete"] = False
-    (folder / "index.json").write_text(json.dumps(index))
+    writer.write_index(folder, index)
     lines = []
     build(source, EXACT, root=tmp_path, log=lines.append)
     assert contents(folder) == expected

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from x1lib.data import ShardError, Shards, load_tokenizer
+from x1lib.data import ShardError, Shards, load_tokenizer, writer
 
 REPOSITORY = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "x1lib.data"]
@@ -134,7 +134,7 @@ def test_damaged_shard(source, whole, tmp_path, damage):
         with pytest.raises(ShardError, match="has changed since it was written"):
             Shards(folder).verify()
         index = json.loads((folder / "index.json").read_bytes())
-        (folder / "index.json").write_text(json.dumps(index | {"complete": False}))
+        writer.write_index(folder, index | {"complete": False})
     assert contents(run(source, tmp_path)) == contents(whole)
 
 

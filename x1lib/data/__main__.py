@@ -99,6 +99,8 @@ def _verify(options) -> None:
     shards = Shards(options.dir)
     shards.verify()
     print(f"{options.dir}: {shards.n_blocks} blocks, {shards.n_tokens:,} tokens, all as written")
+    if not shards.has_checksum:
+        print("its index carries no checksum (an older version wrote it) and may have changed")
 
 
 if __name__ == "__main__":

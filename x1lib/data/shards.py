@@ -1,6 +1,5 @@
 """Reads a prepared folder: any batch by its sample numbers, at the speed of memory."""
 
-import json
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -10,31 +9,11 @@ import numpy as np
 
 from x1lib.data import writer
 from x1lib.data.errors import DataNotReady, ShardError
+from x1lib.data.index import check_file, read_index
 from x1lib.data.order import permutation, probe
 
 # Maps kept open at once: each holds a file descriptor, of which a process has 1,024 at times.
 OPEN_MAPS = 64
-
-
-def read_index(folder: Path) -> dict:
-    """The index of a folder; raises ShardError where there is none or not of this version."""
-    path = Path(folder) / writer.INDEX
-    try:
-        index = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ShardError(
-            f"{path} cannot be read ({error.strerror}); make the folder with "
-            "`python -m x1lib.data prepare`"
-        ) from error
-    except ValueError as error:
-        raise ShardError(f"{path} is not JSON ({error}); prepare the data again") from error
-    form = (index.get("format"), index.get("version")) if isinstance(index, dict) else None
-    if form != (writer.FORMAT, writer.VERSION):
-        raise ShardError(
-            f"{path} is not an index of format {writer.FORMAT} {writer.VERSION}; "
-            "prepare the data again"
-        )
-    return index
 
 
 def windows(tokens: np.ndarray, seq_len: int, batch_size: int = 16) -> Iterator[np.ndarray]:
@@ -49,38 +28,6 @@ def windows(tokens: np.ndarray, seq_len: int, batch_size: int = 16) -> Iterator[
         yield np.lib.stride_tricks.sliding_window_view(stretch, seq_len + 1)[::seq_len].copy()
     if len(tokens) > n_whole * seq_len + 1:
         yield np.array(tokens[None, n_whole * seq_len :])
-
-
-def check_file(folder: Path, index: dict, entry: dict) -> Path:
-    """Check that a file of tokens exists with the size and dtype that the index says.
-
-    Reads only its header. Raises ShardError naming the file.
-    """
-    path = Path(folder) / entry["file"]
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            np.lib.format.read_magic(file)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            tokens_at = file.tell()
-    except OSError as error:
-        raise ShardError(
-            f"{path} cannot be read ({error.strerror}); prepare the data again"
-        ) from error
-    except ValueError as error:
-        raise ShardError(f"{path} is not a token file ({error}); prepare the data again") from error
-    if dtype != np.dtype(index["dtype"]):
-        raise ShardError(
-            f"{path} holds {dtype.name}, the index says {index['dtype']}; prepare the data again"
-        )
-    expected = tokens_at + entry["n_tokens"] * dtype.itemsize
-    if shape != (entry["n_tokens"],) or size != expected:
-        raise ShardError(
-            f"{path} has {size} bytes, expected {expected} for {entry['n_tokens']} tokens; "
-            "prepare the data again"
-        )
-    return path
 
 
 def sound_index(folder: Path, log: Callable[[str], None]) -> dict | None:
@@ -293,24 +240,30 @@ class Shards:
             raise ShardError(f"{self.folder} has {self.n_blocks} blocks, asked for the first {n}")
         return self.blocks[n - 1]["chain"] if n else writer.first_link(self.index)
 
-    def verify(self) -> None:
-        """Read every file whole: size, dtype, ids below vocab_size, sha256 and hash chain.
+    @property
+    def has_checksum(self) -> bool:
+        """Whether the index holds a checksum of itself; those of older versions do not."""
+        return writer.CHECKSUM in self.index
 
-        Raises ShardError naming the first file that is wrong.
+    def verify(self) -> None:
+        """Read every file whole: size, dtype, sha256, ids below vocab_size and hash chain.
+
+        The index was held to its own checksum when it was read. Raises ShardError naming the first
+        file that is wrong.
         """
         chain = writer.first_link(self.index)
         for entry in [*self.index["heldout"].values(), *self.blocks]:
             path = check_file(self.folder, self.index, entry)
+            if writer.file_sha256(path) != entry["sha256"]:
+                raise ShardError(
+                    f"{path} has changed since it was written (sha256 differs); delete "
+                    f"{self.folder} and prepare the data again"
+                )
             largest = int(np.load(path, mmap_mode="r").max(initial=0))
             if largest >= self.vocab_size:
                 raise ShardError(
                     f"{path} holds token {largest}, the vocabulary of {self.tokenizer} ends at "
                     f"{self.vocab_size - 1}; prepare the data again"
-                )
-            if writer.file_sha256(path) != entry["sha256"]:
-                raise ShardError(
-                    f"{path} has changed since it was written (sha256 differs); delete "
-                    f"{self.folder} and prepare the data again"
                 )
             if "chain" in entry:
                 chain = writer.next_link(chain, entry["sha256"])

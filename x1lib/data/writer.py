@@ -15,6 +15,9 @@ FORMAT = "x1-shards"
 # Raised whenever the same text would give other bytes: order, hold-out, cutting, tokens, layout.
 VERSION = 1
 INDEX = "index.json"
+# The last field of an index: sha256 over the file as it would be without that line.
+CHECKSUM = "index_sha256"
+INDEX_END = b"\n}\n"
 # What identifies the token stream; the hash chain over blocks starts from these.
 IDENTITY = ("format", "version", "tokenizer", "vocab_size", "eot_id", "dtype", "block_tokens")
 
@@ -90,9 +93,17 @@ def write_atomically(path: Path, write: Callable) -> None:
 
 
 def write_index(folder: Path, index: dict) -> None:
-    """Replace the folder's index, whole or not at all."""
-    content = json.dumps(index, indent=1) + "\n"
-    write_atomically(folder / INDEX, lambda file: file.write(content.encode()))
+    """Replace the folder's index, whole or not at all; its last line is a checksum of the rest."""
+    rest = {name: value for name, value in index.items() if name != CHECKSUM}
+    content = json.dumps(rest, indent=1).encode() + b"\n"
+    line = checksum_line(hashlib.sha256(content).hexdigest())
+    content = content.removesuffix(INDEX_END) + line
+    write_atomically(folder / INDEX, lambda file: file.write(content))
+
+
+def checksum_line(checksum: str) -> bytes:
+    """The end of an index that holds this checksum."""
+    return f',\n "{CHECKSUM}": {json.dumps(checksum)}'.encode() + INDEX_END
 
 
 def write_tokens(folder: Path, file_name: str, tokens: np.ndarray) -> dict:
