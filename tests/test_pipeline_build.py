@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from x1lib.data import DataError, ShardError, Shards, SourceError, load_tokenizer, writer
+from x1lib.data.__main__ import main
 from x1lib.data.building import Recipe, build, recipe
 from x1lib.data.building.encode import MAX_UNBROKEN_CHARACTERS, Encoder
 from x1lib.data.streams import open_stream
@@ -244,9 +246,47 @@ def test_a_second_call_reuses_the_folder(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize("n", [0, 1])
 def test_too_little_text_is_refused(tmp_path, n):
     path = write_jsonl(tmp_path / "text.jsonl", n)
-    with pytest.raises(SourceError, match="no text is left to train on"):
+    with pytest.raises(SourceError, match=rf"no text is left to train on \({n} records read"):
         built(path, PLAIN, tmp_path)
     assert not any((f / "index.json").exists() for f in tmp_path.iterdir() if f.is_dir())
+
+
+def test_what_was_dropped_is_told_in_the_error_and_at_the_end(tmp_path):
+    path = tmp_path / "mixed.jsonl"
+    path.write_text('{"text": "a good line"}\nno\nneither\n{"a": 1}\n\n')
+    with pytest.raises(SourceError) as caught:
+        built(path, PLAIN, tmp_path)
+    told = "5 records read, of which dropped or held out: 2 not_json, 1 blank_line, 1 held_out"
+    assert told in str(caught.value) and "fewer filters" not in str(caught.value)
+    lines = []
+    path = write_jsonl(tmp_path / "text.jsonl", 40)
+    with path.open("a") as file:
+        file.write("no\n")
+    build(path, PLAIN, root=tmp_path, log=lines.append)
+    assert any("41 records read" in line and "1 not_json" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-tokens", "0"], "'0' is below 1"),
+        (["--max-tokens", "-5"], "'-5' is below 1"),
+        (["--workers", "0"], "'0' is below 1"),
+        (["--tasks", "4"], "--tasks has no meaning without --executor"),
+        (["--source", ""], "the source is an empty name"),
+        (["--source", " ", "--executor", "local"], "the source is an empty name"),
+        (["--source", "texts/mine"], r"texts/mine \(no such file or folder here\) needs a network"),
+        (["--source", "a b/c"], "'a b/c' is no file or folder here"),
+    ],
+)
+def test_impossible_options_are_refused(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.setenv("X1_OFFLINE", "1")
+    try:
+        code = main(["build", "--root", str(tmp_path), *options])
+    except SystemExit as left:
+        code = left.code
+    assert code and re.search(message, capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

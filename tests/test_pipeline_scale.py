@@ -12,6 +12,7 @@ import pytest
 from data_folders import contents, write_jsonl
 
 from x1lib.data import DataError, ShardError, Shards
+from x1lib.data.__main__ import main
 from x1lib.data.building import build, recipe
 from x1lib.data.scale import plan
 from x1lib.data.scale.parts import DoneWork, PartsStream, PartStep, part_folder, read_worked
@@ -198,6 +199,43 @@ def test_a_plan_without_a_price_has_no_dollars():
     text = plan.plan_table(speed_of(), [5_000_000_000], 16, None)
     assert "no price" in text and "--usd-per-core-hour" in text and "10.0 GB" in text
     assert "69.44" not in text
+
+
+def test_one_process_sets_a_floor_that_cores_do_not_lower():
+    row = plan.plan_row(speed_of(), 3_600_000_000, 10, None, documents_per_second=1_000)
+    assert row.serial_hours == pytest.approx(0.5) and row.hours == pytest.approx(0.5)
+    row = plan.plan_row(speed_of(), 3_600_000_000, 1, None, documents_per_second=1_000)
+    assert row.hours == pytest.approx(1.0)
+    text = plan.plan_table(speed_of(), [3_600_000_000], 10, None, 1_000, 4e6)
+    assert "alone takes 0.5 h" in text and "2.0 times the core-hours" in text
+    assert plan.measure_serial(recipe("plain")) is None
+    assert plan.measure_serial(recipe("dedup")) > 1_000
+
+
+def test_extraction_is_measured_on_the_courses_crawl():
+    pytest.importorskip("trafilatura")
+    assert 1e4 < plan.measure_extraction() < 1e8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--megabytes", "nan"], "'nan' is no finite number above 0"),
+        (["--megabytes", "0.001"], "cannot be measured on 0.001 MB"),
+        (["--tokens", "-5"], "'-5' is below 1"),
+        (["--usd-per-core-hour", "-1"], "'-1' is no finite number above 0"),
+        (["--usd-per-core-hour", "inf"], "'inf' is no finite number above 0"),
+        (["--cores", "0"], "'0' is below 1"),
+    ],
+)
+def test_a_plan_of_nonsense_is_refused(capsys, options, message):
+    try:
+        code = main(["plan", *options])
+    except SystemExit as left:
+        code = left.code
+    assert code and message in capsys.readouterr().err
+    with pytest.raises(DataError, match="give a finite number above 0"):
+        plan.plan_row(speed_of(), 5_000, 16, float("nan"))
 
 
 def test_the_speed_is_measured_here():

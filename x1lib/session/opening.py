@@ -71,7 +71,7 @@ def _check_format(saved) -> None:
 def is_prepared(source: str) -> bool:
     """Whether a source is a folder of shards."""
     try:
-        return (Path(source) / "index.json").exists()
+        return bool(str(source).strip()) and (Path(source) / "index.json").exists()
     except OSError as error:
         raise ConfigError(f"source {source[:40]!r} is no path ({error.strerror})") from error
 
@@ -106,8 +106,7 @@ def open_data(config, log, known: str | None = None, feeding: bool = False):
     elif known and is_prepared(known) and (not feeding or data.Shards(known).complete):
         shards = data.Shards(known)
     elif feeding:
-        log(f"reading {config.source} while it is tokenised; training starts with the first block")
-        shards, _ = feed(config.source, "plain", tokenizer=tokenizer)
+        shards, _ = feed(config.source, "plain", tokenizer=tokenizer, log=log)
     else:
         raise data.SourceError(
             f"{config.source} was not written to a folder here; build it with"

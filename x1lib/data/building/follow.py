@@ -135,19 +135,24 @@ def feed(
     workers: int = 1,
     start_seconds: float = 600.0,
     on_event: Callable[[dict], None] | None = None,
+    log: Callable[[str], None] | None = None,
     **changes,
 ) -> tuple[FollowedShards, subprocess.Popen | None]:
     """Build in a process of its own and return once the first block can be read.
 
     Returns the shards and the writer, which goes on by itself and writes what it has to say beside
     the folder, to FOLDER.log; the writer is None where the folder is complete or another process
-    writes it. `changes` are fields of Recipe. Raises DataError with the writer's last line when it
-    ends before the first block.
+    writes it. `changes` are fields of Recipe; `log` is told once the source is known. Raises
+    DataError with the writer's last line when it ends before the first block.
     """
     stream = open_stream(source)
     folder, _ = plan_folder(
         stream, recipe(recipe_name, **changes), root=root, max_tokens=max_tokens
     )
+    if log:
+        log(f"reading {source} while it is tokenised; training starts with the first block")
+        if recipe_name == "plain":
+            log("the text is taken as it comes, copies and all: `build --recipe dedup` drops them")
     if (shards := _readable(folder, on_event)) and (shards.complete or has_writer(folder)):
         return shards, None
     writer = None

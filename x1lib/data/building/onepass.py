@@ -188,9 +188,10 @@ class _Building:
         if filled:
             self._write_block(index, block[:filled], {**self.tally.state(), "tokens": 0})
         if not index["blocks"]:
+            fewer = ", or a recipe with fewer filters" if self.recipe.filters else ""
             raise SourceError(
-                f"{self.stream.name}: no text is left to train on; give more documents, or a recipe"
-                " with fewer filters"
+                f"{self.stream.name}: no text is left to train on ({self.tally.drops()}); give"
+                f" more documents{fewer}"
             )
         index["counts"] = self.tally.state()["counts"]
         return "source"
@@ -301,6 +302,7 @@ class _Building:
             f"{self.folder.name}: {n_tokens:,} tokens in {len(index['blocks'])} blocks, "
             f"{seconds:.1f} s"
         )
+        self.log(self.tally.drops())
         if self.seconds:
             parts = [f"{name} {spent:.1f}" for name, spent in self.seconds.items()]
             self.log(f"seconds of the workers by stage: {', '.join(parts)}")

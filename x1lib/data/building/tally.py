@@ -11,6 +11,10 @@ from x1lib.data.streams import Batch
 READ = "read"  # the stage of records that hold no document
 
 
+def _by_number(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
+
+
 class Tally:
     """Counts by stage, the place in the source, rows of the index, held-out tokens."""
 
@@ -77,6 +81,16 @@ class Tally:
         inner = [name for name in self.counts if name not in (READ, *last)]
         names = [*([READ] if READ in self.counts else []), *inner, *last]
         return Outcome(counts={name: self.counts[name] for name in names}).table()
+
+    def drops(self) -> str:
+        """What was dropped and why, on one line; the stages in the order of the table."""
+        reasons: dict[str, int] = {}
+        for count in self.counts.values():
+            for reason, n in count.dropped.items():
+                reasons[reason] = reasons.get(reason, 0) + n
+        n_records = self.counts[READ].documents_in if READ in self.counts else 0
+        told = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items(), key=_by_number))
+        return f"{n_records:,} records read, of which dropped or held out: {told or 'none'}"
 
     @property
     def n_bytes_read(self) -> int:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from x1lib.data.building.keyindex import KeyIndex
 from x1lib.data.building.recipe import Recipe
 from x1lib.data.building.work import Worker
-from x1lib.data.sources import open_source
+from x1lib.data.errors import DataError
+from x1lib.data.sources import ASSETS, open_source
+from x1lib.data.stages import extract
 from x1lib.data.stages.chain import n_utf8_bytes
 
 # Five billion for the course's run, FineWeb-Edu's 100B sample, Llama 3's pretraining (15T:
 # Grattafiori et al. 2024, arXiv 2407.21783).
 TOKENS = (5_000_000_000, 100_000_000_000, 15_000_000_000_000)
 KEY_BYTES = 8
+# With less, a handful of long documents would decide the speed.
+LEAST_MEGABYTES = 0.25
+INDEXED_ROWS = 2**15  # on which the index of duplicates is timed
+EXTRACTED_PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,13 @@ def measure(recipe: Recipe, megabytes: float = 4.0) -> Speed:
     """Run a recipe over the beginning of the embedded text, two thirds encyclopaedia, one core.
 
     CPU time, so that a busy machine does not slow it much. The sample is clean: of a raw crawl far
-    fewer bytes come through, so `bytes_in` per token is a floor there.
+    fewer bytes come through, so `bytes_in` per token is a floor there. Raises DataError for less
+    than LEAST_MEGABYTES.
     """
+    if not (math.isfinite(megabytes) and megabytes >= LEAST_MEGABYTES):
+        raise DataError(
+            f"a speed cannot be measured on {megabytes:g} MB; give {LEAST_MEGABYTES:g} or more"
+        )
     documents = []
     for wanted, share in (("wikipedia", 2 / 3), ("austen", 1 / 6), ("sotu", 1 / 6)):
         size = 0
@@ -70,6 +86,43 @@ def measure(recipe: Recipe, megabytes: float = 4.0) -> Speed:
     )
 
 
+def measure_serial(recipe: Recipe) -> float | None:
+    """Documents that the index of duplicates takes in a CPU second, in memory; None without one.
+
+    One process looks all documents up, whatever the number of cores.
+    """
+    if not recipe.key_width:
+        return None
+    rng = np.random.default_rng(0)
+    rows = rng.integers(2**63, size=(INDEXED_ROWS, recipe.key_width), dtype=np.uint64)
+    with tempfile.TemporaryDirectory() as folder:
+        keys = KeyIndex(folder, recipe.key_width, 0)
+        began = time.process_time()
+        for part in np.array_split(rows, 64):
+            keys.take(part)
+        seconds = time.process_time() - began
+        keys.close()
+    return len(rows) / seconds
+
+
+def measure_extraction() -> float | None:
+    """UTF-8 bytes of text that come out of HTML in a CPU second; None without the library.
+
+    On the course's own crawl, a small sample; recipes begin behind this.
+    """
+    try:
+        pages = [one for one in extract.read_warc(ASSETS / "pages.warc.gz") if one.html]
+        found = [one for one in map(extract.page_document, pages) if not isinstance(one, str)]
+    except DataError:
+        return None
+    began = time.process_time()
+    for _ in range(EXTRACTED_PASSES):
+        for page in pages:
+            extract.page_document(page)
+    seconds = time.process_time() - began
+    return EXTRACTED_PASSES * sum(n_utf8_bytes(one.text) for one in found) / seconds
+
+
 @dataclass(frozen=True)
 class PlanRow:
     """What so many tokens take."""
@@ -81,23 +134,36 @@ class PlanRow:
     shard_bytes: int
     index_bytes: float
     usd: float | None
+    serial_hours: float  # of the index of duplicates, in one process
 
 
-def plan_row(speed: Speed, tokens: int, cores: int, usd_per_core_hour: float | None) -> PlanRow:
+def plan_row(
+    speed: Speed,
+    tokens: int,
+    cores: int,
+    usd_per_core_hour: float | None,
+    documents_per_second: float | None = None,
+) -> PlanRow:
     """The plan for `tokens` out on `cores` cores, at the speed and the yield of the sample.
 
-    The index of duplicates is its journal and its sorted copy, 8 bytes a key each.
+    The index of duplicates is its journal and its sorted copy, 8 bytes a key each; one process
+    looks up `documents_per_second` in it, which no number of cores can outrun. Raises DataError.
     """
+    for name, value in (("tokens", tokens), ("cores", cores), ("price", usd_per_core_hour)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise DataError(f"{name} is {value}; give a finite number above 0")
     core_hours = tokens / speed.tokens_per_core_hour
     documents = tokens / speed.tokens * speed.documents
+    serial_hours = documents / documents_per_second / 3600 if documents_per_second else 0.0
     return PlanRow(
         tokens=tokens,
         source_bytes=tokens / speed.tokens * speed.bytes_in,
         core_hours=core_hours,
-        hours=core_hours / cores,
+        hours=max(core_hours / cores, serial_hours),
         shard_bytes=tokens * speed.token_bytes,
         index_bytes=documents * speed.recipe.key_width * KEY_BYTES * 2,
         usd=None if usd_per_core_hour is None else core_hours * usd_per_core_hour,
+        serial_hours=serial_hours,
     )
 
 
@@ -110,28 +176,55 @@ def amount(n_bytes: float) -> str:
 
 
 def plan_table(
-    speed: Speed, tokens: Sequence[int], cores: int, usd_per_core_hour: float | None
+    speed: Speed,
+    tokens: Sequence[int],
+    cores: int,
+    usd_per_core_hour: float | None,
+    documents_per_second: float | None = None,
+    extracted_per_second: float | None = None,
 ) -> str:
-    """The plan as text: one line for each number of tokens, and what it rests on."""
+    """The plan as text: one line for each number of tokens, and what it rests on.
+
+    The last two are those of `measure_serial` and `measure_extraction`.
+    """
+    rows = [plan_row(speed, n, cores, usd_per_core_hour, documents_per_second) for n in tokens]
     lines = [
         f"measured: {speed.bytes_in / 1e6:.1f} MB in {speed.cpu_seconds:.1f} CPU-seconds,"
         f" {speed.bytes_per_core_second / 1e6:.2f} MB and"
         f" {speed.tokens / speed.cpu_seconds / 1e3:,.0f}k tokens per core and second;"
         f" {speed.bytes_out / speed.bytes_in:.0%} of the bytes kept",
-        f"{'tokens':>10}{'text in':>12}{'core-hours':>13}{f'h, {cores} cores':>14}{'shards':>12}"
-        f"{'dedup index':>13}{'USD':>12}",
+        f"{'tokens':>10} {'text in':>11} {'core-hours':>12} {f'h, {cores} cores':>13}"
+        f" {'shards':>11} {'dedup index':>12} {'USD':>11}",
     ]
-    for n in tokens:
-        row = plan_row(speed, n, cores, usd_per_core_hour)
+    for row in rows:
         usd = "no price" if row.usd is None else f"{row.usd:,.2f}"
+        billions = row.tokens / 1e9
+        many = f"{billions:,.0f}B" if 1 <= billions < 1e6 else f"{row.tokens:.2g}"
         lines.append(
-            f"{n / 1e9:>9,.0f}B{amount(row.source_bytes):>12}{row.core_hours:>13,.1f}"
-            f"{row.hours:>14,.1f}{amount(row.shard_bytes):>12}{amount(row.index_bytes):>13}{usd:>12}"
+            f"{many:>10} {amount(row.source_bytes):>11} {row.core_hours:>12,.1f}"
+            f" {row.hours:>13,.1f} {amount(row.shard_bytes):>11} {amount(row.index_bytes):>12}"
+            f" {usd:>11}"
         )
     if usd_per_core_hour is None:
         lines.append("dollars need a price: --usd-per-core-hour, from your provider's page today")
+    lines.append("one process puts it together and writes the blocks, whatever the number of cores")
+    if documents_per_second:
+        lines[-1] += (
+            f"; its index of duplicates alone takes {rows[-1].serial_hours:,.1f} h of the last line"
+            f" ({documents_per_second / 1e3:,.0f}k documents a second in memory, measured; slower"
+            " from disk)"
+        )
     lines.append(
         "the sample is clean text: of a raw crawl less comes through, and text in and core-hours"
         " grow by as much"
     )
+    if extracted_per_second:
+        times = 1 + speed.bytes_per_core_second / extracted_per_second
+        lines.append(
+            f"text in is text: from HTML, extraction comes first at"
+            f" {extracted_per_second / 1e6:.2f} MB of text per core and second (measured on the"
+            f" course's few pages), {times:.1f} times the core-hours in all"
+        )
+    else:
+        lines.append("text in is text: extraction from HTML comes first and is not counted here")
     return "\n".join(lines)

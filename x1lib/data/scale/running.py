@@ -78,6 +78,7 @@ def build_with(
         raise DataError(f"unknown executor {executor!r}; there are {', '.join(EXECUTORS)}")
     if tasks < 1 or workers < 1:
         raise DataError(f"tasks and workers are {tasks} and {workers}; give 1 or more of each")
+    open_stream(source, log=None)  # refused here, and not as the folder that we are in
     # tasks run in folders and environments of their own: only whole paths mean the same there
     root = str(data_root(root).resolve())
     path = Path(source).expanduser()

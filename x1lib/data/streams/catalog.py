@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from x1lib.data.sources import EMBEDDED_FILES
 from x1lib.data.streams.batches import Stream
 from x1lib.data.streams.files import FileStream, kind_of, list_files
 from x1lib.data.streams.hub import HubStream
+
+# What the Hub allows in the name of an owner or a data set.
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ def open_stream(source: str | Path, *, log: Callable[[str], None] | None = print
     .parquet or .warc files, also packed. Raises SourceError saying what exists.
     """
     name = str(source)
+    if not name.strip():
+        raise SourceError(
+            "the source is an empty name, perhaps a variable that is not set; give 'embedded', a"
+            " data set's name or a path, a single dot for the folder here"
+        )
     if name == "embedded":
         return FileStream("embedded", EMBEDDED_FILES)
     if name in CATALOG:
@@ -57,8 +66,13 @@ def open_stream(source: str | Path, *, log: Callable[[str], None] | None = print
         return FileStream(_stem(path), files)
     owner, slash, rest = name.partition("/")
     if slash and owner and rest and "/" not in rest and not name.startswith((".", "~")):
+        if not all(HUB_NAME.fullmatch(part) for part in (owner, rest.partition(":")[0])):
+            raise SourceError(
+                f"{name!r} is no file or folder here, and no data set of the Hub has such a name;"
+                " check the path"
+            )
         repository, _, config = name.partition(":")
-        return HubStream(name, repository, config or None, log=log)
+        return HubStream(name, repository, config or None, log=log, maybe_path=True)
     raise SourceError(
         f"unknown source {name!r}; give 'embedded', one of {', '.join(CATALOG)}, OWNER/NAME of a"
         " data set on the Hugging Face Hub, or the path of a file or folder"

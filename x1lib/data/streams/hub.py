@@ -48,6 +48,7 @@ class HubStream:
     log: Callable[[str], None] | None = print
     back_off_seconds: tuple[float, ...] = BACK_OFF_SECONDS
     part: tuple[int, int] = (0, 1)
+    maybe_path: bool = False  # the name may be a mistyped path: errors say that none is there
     events: list[dict] = field(default_factory=list)
 
     def identity(self) -> dict:
@@ -63,16 +64,19 @@ class HubStream:
             "part": list(self.part),
         }
 
+    def _described(self) -> str:
+        return f"{self.name} (no such file or folder here)" if self.maybe_path else self.name
+
     def _revision(self) -> str | None:
         if self.revision is None and self.data_files is None:
-            network.require(self.name)
+            network.require(self._described())
             from huggingface_hub import HfApi
 
             try:
                 self.revision = HfApi(endpoint=network.endpoint()).dataset_info(self.repository).sha
             except Exception as error:
                 raise SourceError(
-                    f"{self.name}: {self.repository} is not on the Hub or cannot be read"
+                    f"{self._described()}: {self.repository} is not on the Hub or cannot be read"
                     f" ({type(error).__name__}); check the name, or use --source embedded"
                 ) from error
         return self.revision
@@ -142,7 +146,7 @@ class HubStream:
     def _opened(self):
         """The library's own stream, from its beginning."""
         if self.data_files is None:
-            network.require(self.name)
+            network.require(self._described())
         try:
             import datasets
         except ImportError as error:
