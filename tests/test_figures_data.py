@@ -74,9 +74,12 @@ def test_what_is_lost_is_said_by_pages_and_by_bytes():
         "duplicates": Count(5, 5, 15_000, 15_000),
     }
     picture = data.lost(flow)
-    assert "10 pages in, 5 out: most go at language" in picture.words
-    assert "50 kB in, 15 out: most go at extraction" in picture.words
-    drawn(picture)
+    assert "10 pages in, 5 left: most go at language" in picture.words
+    assert "50 kB in, 15 left: most go at extraction" in picture.words
+    without = drawn(picture)
+    # what is held out is kept apart and not lost
+    apart = data.lost(flow | {"held out": Count(5, 1, 15_000, 1_000, {"held_out": 4})})
+    assert apart.words == picture.words and drawn(apart) != without
 
 
 def test_rules_name_the_best_one_and_all_together():
@@ -121,6 +124,7 @@ def test_more_cores_are_drawn_for_slower_recipes():
     fast, slow = (data.cores({"plain": speed}, 0.45) for speed in (4e6, 1e5))
     assert "4,000,000" in fast.words and "MFU 0.45" in fast.words
     assert drawn(fast) != drawn(slow)
+    assert drawn(data.cores({"plain": 4e6}, 0.45, {"50m": 6.1e8})) != drawn(fast)
 
 
 # Texts in a table's cell

@@ -18,6 +18,7 @@ from x1lib.figures.money import COLORS
 from x1lib.figures.shown import Picture, Table
 
 KEPT, LOST = COLORS[0], COLORS[1]
+HELD_OUT = "held out"  # a stage that keeps text apart and loses none
 LEAST_PAIRS = 10  # behind a dot
 DPI = 100  # half a dozen pictures: the notebook stays small
 BANDINGS = ((N_BANDS, BAND_ROWS), (20, 5), (28, 4), (8, 14))
@@ -39,10 +40,17 @@ def lost(counts: Mapping[str, Count], kinds: tuple[str, str] = ("pages", "kB")) 
         before, after = np.array(flow, float).T
         y = np.arange(len(names))
         axes.barh(y, after, color=KEPT, height=0.66, label="goes on")
-        axes.barh(y, before - after, left=after, color=LOST, height=0.66, label="lost here")
+        gap = before - after
+        apart = np.array([name == HELD_OUT for name in names])
+        axes.barh(y[~apart], gap[~apart], left=after[~apart], color=LOST, height=0.66,
+                  label="lost here")  # fmt: skip
+        if apart.any():
+            axes.barh(y[apart], gap[apart], left=after[apart], color=COLORS[2], height=0.66,
+                      label="held out")  # fmt: skip
         for row, (came, went) in enumerate(flow):
             gone = f"−{came - went:,.3g}" if came - went > 0.05 else ""
-            axes.annotate(f"  {gone}", (came, row), va="center", fontsize=8, color=LOST)
+            color = COLORS[2] if apart[row] else LOST
+            axes.annotate(f"  {gone}", (came, row), va="center", fontsize=8, color=color)
         axes.set_xlim(0, 1.12 * before.max())
         axes.set_xlabel(kind)
         axes.spines[["top", "right"]].set_visible(False)
@@ -51,10 +59,10 @@ def lost(counts: Mapping[str, Count], kinds: tuple[str, str] = ("pages", "kB")) 
     right.legend(frameon=False, fontsize=8, loc="lower right")
     ends = []
     for _, flow, kind in sides:
-        most = max(range(len(names)), key=lambda row: flow[row][0] - flow[row][1])
-        ends.append(
-            f"{flow[0][0]:,.0f} {kind} in, {flow[-1][1]:,.0f} out: most go at {names[most]}"
-        )
+        lossy = [row for row in range(len(names)) if names[row] != HELD_OUT]
+        most = max(lossy, key=lambda row: flow[row][0] - flow[row][1])
+        left_over = flow[lossy[-1]][1]
+        ends.append(f"{flow[0][0]:,.0f} {kind} in, {left_over:,.0f} left: most go at {names[most]}")
     for (axes, _, _), said in zip(sides, ends, strict=True):
         axes.set_title(said, loc="left", fontsize=10)
     return Picture(figure, f"{'; '.join(ends)}.", DPI)
@@ -163,10 +171,13 @@ def coverage(epochs: np.ndarray, read: Mapping[str, np.ndarray], kills: Sequence
     return Picture(figure, f"Share of the text read once as many tokens are drawn: {ends}.", DPI)
 
 
-def cores(speeds: Mapping[str, float], mfu: float) -> Picture:
+def cores(
+    speeds: Mapping[str, float], mfu: float, models: Mapping[str, float] | None = None
+) -> Picture:
     """Cores that keep cards fed, over model size, for each recipe's tokens a core and second.
 
-    speeds: measured. mfu: assumed. A token costs 6 N FLOPs.
+    speeds: measured. mfu: assumed. A token costs 6 N FLOPs; `models`, by shape, are those whose
+    own FLOPs a token are known, each a dot where 6 N would be as much.
     """
     figure = Figure(figsize=(8, 3.8), layout="constrained")
     axes = figure.subplots()
@@ -176,6 +187,13 @@ def cores(speeds: Mapping[str, float], mfu: float) -> Picture:
         for style, (name, speed) in zip(styles, speeds.items()):
             axes.plot(SIZES, eaten / speed, color=color, ls=style, lw=1.5,
                       label=f"{machine}: {name}")  # fmt: skip
+            for flops in (models or {}).values():
+                needed = mfu * n_cards * GPUS[card].bf16_flops_per_sec / flops / speed
+                axes.plot(flops / 6, needed, "o", ms=4, color=color)
+    for shape, flops in (models or {}).items():
+        axes.axvline(flops / 6, color="0.7", lw=0.8, ls=":")
+        axes.text(1.05 * flops / 6, 1.5, f"{shape}: {flops / 6e6:,.0f}M by its FLOPs / 6",
+                  fontsize=7, color="0.3")  # fmt: skip
     axes.axhline(1, color="0.5", lw=0.8)
     axes.text(SIZES[-1], 1.15, "one core", ha="right", fontsize=8, color="0.4")
     axes.set(xscale="log", yscale="log", xlabel="parameters N of the model being trained",
