@@ -192,8 +192,9 @@ def cores(
                 axes.plot(flops / 6, needed, "o", ms=4, color=color)
     for shape, flops in (models or {}).items():
         axes.axvline(flops / 6, color="0.7", lw=0.8, ls=":")
-        axes.text(1.05 * flops / 6, 1.5, f"{shape}: {flops / 6e6:,.0f}M by its FLOPs / 6",
-                  fontsize=7, color="0.3")  # fmt: skip
+        axes.text(1.05 * flops / 6, 0.97, f"{shape}, whose token costs as much as at 6N here",
+                  transform=axes.get_xaxis_transform(), va="top", fontsize=7,
+                  color="0.3")  # fmt: skip
     axes.axhline(1, color="0.5", lw=0.8)
     axes.text(SIZES[-1], 1.15, "one core", ha="right", fontsize=8, color="0.4")
     axes.set(xscale="log", yscale="log", xlabel="parameters N of the model being trained",
