@@ -55,6 +55,24 @@ def test_the_path_has_short_evenings_and_every_notebook():
     assert [PATH.index(one) for one in nights] == order
 
 
+def sections(label: str) -> set[int]:
+    """The numbers in "sections 1 to 5, 9, 10"."""
+    found = set()
+    for first, last in re.findall(r"(\d+)(?: to (\d+))?", label.partition("section")[2]):
+        found |= set(range(int(first), int(last or first) + 1))
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "src").glob("0*.py")))
+def test_no_section_of_a_notebook_is_left_out_of_the_path(path):
+    number = path.stem[:2]
+    labels = [what for one in PATH for what, _ in one.parts if what.startswith(number)]
+    there = {int(n) for n in re.findall(r"^# ## (\d+)\. ", path.read_text(), re.MULTILINE)}
+    assert there, "a theory notebook numbers its sections"
+    if not any("rest" in label or "section" not in label for label in labels):
+        assert set().union(*map(sections, labels)) == there
+
+
 @pytest.fixture(scope="module")
 def readme() -> str:
     text = (ROOT / "README.md").read_text()

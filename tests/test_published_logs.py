@@ -170,9 +170,41 @@ def test_a_path_of_ones_own_is_read(tmp_path):
     for wrong, words in ((tmp_path, "metrics.jsonl"), ("no-such", "no log of the catalogue")):
         with pytest.raises(LogError, match=words):
             load(wrong)
+    for wrong, words in ((tmp_path / "no-such", "cannot be read"), (tmp_path, "metrics.jsonl")):
+        with pytest.raises(LogError, match=words):
+            load("llmc-124M", path=wrong)
     (tmp_path / "picture.csv").write_bytes(b"\x89PNG\xff")
     with pytest.raises(LogError, match="cannot be read"):
         load(tmp_path / "picture.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "loss"),
+    [
+        ("my.log", LLMC, 11.0),
+        ("my.csv", LLMC, 11.0),
+        ("my.txt", MODDED, 22.1),
+        ("my.md", MEGATRON, 2.463556),
+        ("my.dat", "step,loss\n1,5.5\n", 5.5),
+        ("metrics.jsonl", '{"step": 1}\n7\n{"kind": "step", "step": 1, "loss": 4.5}\n', 4.5),
+    ],
+)
+def test_a_file_is_read_in_whatever_form_it_has(tmp_path, name, text, loss):
+    (tmp_path / name).write_text(text)
+    for log in (load(tmp_path / name), load("adamw-124M", path=tmp_path / name)):
+        assert log["loss"][np.isfinite(log["loss"])][0] == loss and not log.verified
+
+
+def test_a_file_that_holds_no_log_is_refused_by_the_form_it_should_have_had(tmp_path):
+    (tmp_path / "my.log").write_text("step,loss\n1,much\n")
+    with pytest.raises(LogError, match="no number"):
+        load(tmp_path / "my.log")
+    (tmp_path / "wide.log").write_text("a" * 200_000 + "\n1\n")  # a field longer than csv takes
+    with pytest.raises(LogError, match="no CSV"):
+        load(tmp_path / "wide.log")
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "eval", "name": "documents"}\n')
+    with pytest.raises(LogError, match="known formats"):
+        load(tmp_path)
 
 
 def written(log: published_logs.Log) -> str:

@@ -52,12 +52,15 @@ PATH = (
         overnight="lab01, 12 h",
         card_hours=12,
     ),
-    Evening((("04, sections 1 to 7", 80),), "what a spike is made of"),
+    Evening(
+        (("03, sections 10, 11", 10), ("04, sections 1 to 7", 80)),
+        "what a spike is made of",
+    ),
     Evening((("04, the rest", 40), ("02, sections 6 to 8", 40)), "a choice of recoveries"),
     Evening(
         (("lab02", 60), ("start the real lab00", 30)),
         "spike-postmortem.md; run-cloud/",
-        overnight="lab00, 24 h",
+        overnight="lab00, 24 h or short",
         card_hours=24,
     ),
     Evening((("05, beside your own log", 90),), "your log, read line by line"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from x1lib.published_files import Source, fetched, is_published
-from x1lib.published_logs.reading import PARSERS, Log, LogError, parse_csv, read_run
+from x1lib.published_logs.reading import PARSERS, Log, LogError, read_run
 from x1lib.tracking.metrics import METRICS
 
 # Commits and checksums seen on 2026-11-22 in copies of the repositories.
@@ -100,10 +100,10 @@ CATALOG: dict[str, Entry] = {
 def load(name: str | Path, path: Path | None = None, folder: Path | None = None) -> Log:
     """A training log as columns: one of CATALOG, "reading-log", or a path of the reader's own.
 
-    name: or a run's folder (metrics.jsonl), or a CSV with named columns. path: a file already at
-    hand for a name of CATALOG, as published (verified by its checksum) or as a CSV. folder: where
-    downloads are kept. Raises PublishedUnavailable where a log cannot be had, LogError where a file
-    holds none.
+    name: or a run's folder (metrics.jsonl), or a file in any form of PARSERS. path: a file already
+    at hand for a name of CATALOG, as published (verified by its checksum) or in another form.
+    folder: where downloads are kept. Raises PublishedUnavailable where a published log cannot be
+    had, LogError where a path is missing, cannot be read or holds no log.
     """
     if name == READING_LOG and path is None:
         path = Path(__file__).resolve().parents[2] / READING_PATH
@@ -112,27 +112,39 @@ def load(name: str | Path, path: Path | None = None, folder: Path | None = None)
         if path is None and not Path(name).exists():
             raise LogError(
                 f"{str(name)!r} is no log of the catalogue ({', '.join(CATALOG)}), nor a path; give"
-                f" a name, a run's folder or a CSV"
+                f" a name, a run's folder or a log's file"
             )
         return _read(str(name), Path(path or name))
     entry = CATALOG[str(name)]
-    content = Path(path).read_bytes() if path else fetched(entry.source, folder)
-    if is_published(content, entry.source):
-        columns = PARSERS[entry.form](content.decode())
-        return Log(str(name), columns, entry.source.url, verified=True)
-    return _read(str(name), Path(path), entry.form)
+    if path is not None:
+        return _read(str(name), Path(path), entry)
+    return _published(str(name), entry, fetched(entry.source, folder))
 
 
-def _read(name: str, path: Path, form: str = "csv") -> Log:
+def _published(name: str, entry: Entry, content: bytes) -> Log:
+    columns = PARSERS[entry.form](content.decode())
+    return Log(name, columns, entry.source.url, verified=True)
+
+
+def _read(name: str, path: Path, entry: Entry | None = None) -> Log:
     if path.is_dir():
         if not (path / METRICS).exists():
             raise LogError(f"{path} holds no {METRICS}; give the folder of a run")
-        return Log(name, read_run(path), str(path))
+        return Log(name, read_run(path / METRICS), str(path))
     try:
-        text = path.read_text()
+        content = path.read_bytes()
+        if entry and is_published(content, entry.source):
+            return _published(name, entry, content)
+        text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise LogError(f"{path} cannot be read ({error}); give a run's folder or a CSV") from error
-    if path.suffix == METRICS[-6:]:
-        return Log(name, read_run(path.parent), str(path))
-    parse = parse_csv if path.suffix == ".csv" else PARSERS[form]
-    return Log(name, parse(text), str(path))
+        raise LogError(f"{path} cannot be read ({error}); give a run's folder or a log") from error
+    if path.suffix == ".jsonl":
+        return Log(name, read_run(path), str(path))
+    likely = entry.form if entry and path.suffix != ".csv" else "csv"
+    refused = []
+    for form in (likely, *(form for form in PARSERS if form != likely)):
+        try:
+            return Log(name, PARSERS[form](text), str(path))
+        except LogError as error:
+            refused.append(error)
+    raise refused[0]  # by the form that it should have had

@@ -13,7 +13,6 @@ import numpy as np
 
 from x1lib import X1Error
 from x1lib.tracking import read_lines
-from x1lib.tracking.metrics import METRICS
 
 # Names of columns and their units; all logs use these names, whatever they print.
 UNITS = {
@@ -124,10 +123,13 @@ def parse_megatron(text: str) -> dict[str, np.ndarray]:
 
 def parse_csv(text: str) -> dict[str, np.ndarray]:
     """A CSV whose first line names its columns, by our names or by those of ALIASES."""
-    rows = [
-        {ALIASES.get(name, name): value for name, value in row.items()}
-        for row in csv.DictReader(io.StringIO(text))
-    ]
+    try:
+        rows = [
+            {ALIASES.get(name, name): value for name, value in row.items()}
+            for row in csv.DictReader(io.StringIO(text))
+        ]
+    except csv.Error as error:
+        raise LogError(f"these lines are no CSV ({error}); give one with named columns") from error
     return _columns({k: v for k, v in row.items() if k in UNITS} for row in rows)
 
 
@@ -139,15 +141,21 @@ PARSERS: dict[str, Callable[[str], dict[str, np.ndarray]]] = {
 }
 
 
-def read_run(folder: Path) -> dict[str, np.ndarray]:
-    """The steps of a run of this course, as written: what a crash made it do twice stands twice."""
+def read_run(path: Path) -> dict[str, np.ndarray]:
+    """The steps in a run's metrics file as written: what a crash made it do twice stands twice.
+
+    Lines that are no record of a step or of an evaluation are passed over.
+    """
     rows = []
-    for line in read_lines(Path(folder) / METRICS):
+    for line in read_lines(Path(path)):
+        if not isinstance(line, dict):
+            continue
         row = {ALIASES.get(name, name): value for name, value in line.items()}
-        if row["kind"] == "step":
+        if row.get("kind") == "step":
             rows.append({k: v for k, v in row.items() if k in UNITS})
-        elif row["kind"] == "eval" and row["name"] == "documents":
-            rows.append({"step": row["step"], "tokens": row["tokens"], "val_loss": row["loss"]})
+        elif row.get("kind") == "eval" and row.get("name") == "documents":
+            held = {"step": row.get("step"), "tokens": row.get("tokens")}
+            rows.append(held | {"val_loss": row.get("loss")})
     return _columns(rows)
 
 
