@@ -127,6 +127,12 @@ def build(name: str, dtype: torch.dtype = torch.bfloat16, device: str = "cpu", s
     return model.eval().requires_grad_(False)
 
 
+def window(name: str) -> int:
+    """Positions that a baseline was made for."""
+    config = BASELINES[name].config
+    return config.get("n_positions") or config["max_position_embeddings"]
+
+
 def count(model) -> int:
     """Parameters of a model, each stored one once."""
     return sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())

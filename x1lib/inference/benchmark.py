@@ -15,7 +15,7 @@ import torch
 
 from x1lib.inference.decoder import Decoder
 from x1lib.inference.errors import InferenceError
-from x1lib.inference.roofline import Peak, Work, machine_peak, synchronize, work_of
+from x1lib.inference.roofline import Peak, Work, machine_peaks, synchronize, work_of
 
 GAIN = 1.10  # a batch that brings less than this over the best one before brings nothing
 PATIENCE = 2  # batches in a row that bring nothing: saturation, and not one busy moment
@@ -67,9 +67,11 @@ def decode_benchmark(
     """
     if not models or new_tokens < 1 or prompt_tokens < 1 or repeats < 1:
         raise InferenceError("nothing to time; give models, and numbers of 1 or more")
+    if not batches or any(not isinstance(n, int) or n < 1 for n in batches):
+        raise InferenceError(f"batches is {batches!r}; give whole numbers of 1 or more")
     begun, found = time.monotonic(), []
     best, idle = dict.fromkeys(models, 0.0), dict.fromkeys(models, 0)
-    peaks = peaks or {name: machine_peak(model) for name, model in models.items()}
+    peaks = peaks or machine_peaks(models)
     works = {name: work_of(model) for name, model in models.items()}
     alive = list(models)
     for batch in sorted(set(batches)):

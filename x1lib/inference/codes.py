@@ -15,6 +15,7 @@ from x1lib.inference.errors import InferenceError
 
 KINDS = ("int8", "int4")
 INT4_GROUP = 32  # weights a scale, as in GGUF's Q4_0 and Q4_1; torch's kernel takes 32, 64, 128
+LARGEST = 1e38  # twice a weight is still a float32, and so is every place between two of them
 SCALE_DTYPE = torch.bfloat16  # what is stored; codes are chosen for the scale after rounding
 
 
@@ -46,6 +47,27 @@ class Codes:
         tensors = (self.codes, self.scales, *([] if self.zeros is None else [self.zeros]))
         return sum(t.numel() * t.element_size() for t in tensors)
 
+    def fault(self) -> str | None:
+        """What of it does not fit together; None where all does."""
+        wanted = {"int8": torch.int8, "int4": torch.uint8}.get(self.kind)
+        if wanted is None:
+            return f"{self.kind!r} is no kind of codes"
+        if self.codes.ndim != 2 or self.codes.dtype != wanted:
+            return f"{self.kind} codes are a matrix of {wanted}"
+        rows, columns = self.shape
+        s, z = self.scales, self.zeros
+        if s.ndim != 2 or len(s) != rows or not s.shape[1] or columns % s.shape[1]:
+            return f"scales of shape {list(s.shape)} for a matrix of {rows} x {columns}"
+        if (z is None) == (self.kind == "int4") or (z is not None and z.shape != s.shape):
+            return (
+                f"{self.kind} codes want {'a zero a scale' if self.kind == 'int4' else 'no zeros'}"
+            )
+        if not all(
+            t.is_floating_point() and t.isfinite().all() for t in (s, s if z is None else z)
+        ):
+            return "a scale or a zero is no finite number"
+        return None
+
     def integers(self) -> torch.Tensor:
         """One code an entry, [rows, columns]."""
         return unpack_nibbles(self.codes) if self.kind == "int4" else self.codes
@@ -70,26 +92,37 @@ class Codes:
 def encode(weights: torch.Tensor, kind: str, group: int | None = None) -> Codes:
     """Quantise a matrix [rows, columns] by rounding to nearest, one scale a group of each row.
 
-    group: columns that share a scale; None: a whole row for int8, 32 for int4. Raises
-    InferenceError for an unknown kind, a group that does not divide the columns, and weights that
-    are not finite.
+    group: columns that share a scale; None: a whole row for int8, 32 for int4. A zero is rounded
+    to bf16 as a scale is, so a group that lies far from 0 beside its own width loses more than half
+    a scale. Raises InferenceError for an unknown kind, no matrix, a group that does not divide the
+    columns, and weights that are not finite or beyond 1e38.
     """
     if kind not in KINDS:
         raise InferenceError(f"{kind!r} is no way to quantise; give one of {', '.join(KINDS)}")
+    if weights.ndim != 2 or not weights.numel():
+        raise InferenceError(
+            f"weights of shape {list(weights.shape)}; give a matrix that holds some"
+        )
     rows, columns = weights.shape
-    size = group or (columns if kind == "int8" else INT4_GROUP)
+    size = group if group is not None else (columns if kind == "int8" else INT4_GROUP)
+    if not isinstance(size, int) or size < 1:
+        raise InferenceError(f"group is {size!r}; give a whole number of 1 or more, or None")
     if columns % size or (kind == "int4" and columns % 2):
         raise InferenceError(f"{columns} columns do not divide into groups of {size}; give another")
-    if not weights.isfinite().all():
-        raise InferenceError("a weight is NaN or infinite; quantise a sound checkpoint")
+    if not (weights.abs() <= LARGEST).all():
+        raise InferenceError(
+            "a weight is NaN or infinite or beyond 1e38; quantise a sound checkpoint"
+        )
     w = weights.detach().float().view(rows, -1, size)
     if kind == "int8":
         scales = _stored(w.abs().amax(-1) / 127)
         codes = (w / scales.float()[..., None]).round().clamp(-127, 127)
         return Codes(kind, codes.view(rows, columns).to(torch.int8), scales, None)
     low, high = w.amin(-1), w.amax(-1)
-    scales = _stored((high - low) / 15)
-    zeros = (low + 8 * scales.float()).to(SCALE_DTYPE)
+    span = (high - low) / 15
+    scales = _stored(span)
+    flat = span.to(SCALE_DTYPE) == 0  # equal weights: the zero is the weight, the code 8
+    zeros = torch.where(flat, low, low + 8 * scales.float()).to(SCALE_DTYPE)
     codes = (w - zeros.float()[..., None]) / scales.float()[..., None] + 8
     codes = codes.round().clamp(0, 15).view(rows, columns).to(torch.uint8)
     return Codes(kind, pack_nibbles(codes), scales, zeros)

@@ -10,8 +10,9 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from x1lib import X1Error
 from x1lib.checkpoint.export import _expected
-from x1lib.checkpoint.files import write_bytes, write_tensors
+from x1lib.checkpoint.files import file_sha256, write_bytes, write_tensors
 from x1lib.data import Tokenizer, TokenizerError, load_tokenizer
 from x1lib.inference.codes import Codes
 from x1lib.inference.decoder import Decoder
@@ -21,7 +22,8 @@ from x1lib.shapes import Shape
 from x1lib.train import GPT, Config
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-QUANTIZED = "quantized.json"
+QUANTIZED, FORMAT = "quantized.json", 2
+FLOATS = {str(t).removeprefix("torch."): t for t in (torch.float32, torch.bfloat16, torch.float16)}
 VOCABULARIES = {4096: "bpe4096", 50257: "gpt2", 257: "bytes"}
 
 
@@ -100,8 +102,14 @@ def save_quantized(folder: Path, model: Decoder) -> int:
             tensors |= {f"{name}.{part}": t for part, t in parts.items() if t is not None}
     for name, parameter in model.named_parameters():
         tensors[name] = parameter.detach()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, QUANTIZED):
+        (folder / name).unlink(missing_ok=True)
+    weights = write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
     record = {
-        "format": 1,
+        "format": FORMAT,
+        "sha256": weights["sha256"],
         "quantization": model.quantization,
         "matrices": matrices,
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -112,21 +120,24 @@ def save_quantized(folder: Path, model: Decoder) -> int:
         "branch_multiplier": model.config.branch_multiplier,
         "logit_multiplier": model.logit_multiplier,
     }
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS, QUANTIZED):
-        (folder / name).unlink(missing_ok=True)
-    done = [
-        write_tensors(folder / WEIGHTS, tensors, {"format": "pt"}),
-        write_bytes(folder / QUANTIZED, (json.dumps(record, indent=1) + "\n").encode()),
-    ]
-    return sum(one["bytes"] for one in done)
+    said = write_bytes(folder / QUANTIZED, (json.dumps(record, indent=1) + "\n").encode())
+    return weights["bytes"] + said["bytes"]
 
 
 def load_quantized(folder: Path) -> Decoder:
     """A Decoder as `save_quantized` wrote it: the same bits. Raises InferenceError if it is not."""
     folder = Path(folder)
     record, tensors = _read(folder / QUANTIZED), _read(folder / WEIGHTS)
+    written = record.get("format") if isinstance(record, dict) else None
+    if written != FORMAT:
+        raise InferenceError(
+            f"{folder / QUANTIZED} has format {written!r}, not {FORMAT}; quantise the model again"
+        )
+    if file_sha256(folder / WEIGHTS) != record.get("sha256"):
+        raise InferenceError(
+            f"{folder} is damaged ({WEIGHTS} is not the file that {QUANTIZED} was written for);"
+            " quantise the model again"
+        )
     try:
         shape = Shape(**record["shape"])
         spec = f"{shape.n_layers}x{shape.d_model}:{shape.n_heads}/{shape.n_kv_heads}:{shape.d_ff}"
@@ -140,18 +151,28 @@ def load_quantized(folder: Path) -> Decoder:
             branch_multiplier=record["branch_multiplier"],
             logit_multiplier=record["logit_multiplier"],
         )
-        model = Decoder(GPT(config, shape.vocab_size), getattr(torch, record["dtype"]))
+        model = Decoder(GPT(config, shape.vocab_size), FLOATS[record["dtype"]])
         for name, kind in record["matrices"].items():
             codes, scales = tensors.pop(f"{name}.codes"), tensors.pop(f"{name}.scales")
             found = Codes(kind, codes, scales, tensors.pop(f"{name}.zeros", None))
-            if found.shape != tuple(model.get_submodule(name).weight.shape):
-                raise InferenceError(f"{folder}: {name} has another shape; quantise it again")
+            fault = found.fault()
+            if not fault and found.shape != tuple(model.get_submodule(name).weight.shape):
+                fault = f"{found.shape[0]} x {found.shape[1]} is another shape than the model's"
+            if fault:
+                raise InferenceError(f"{folder} is damaged ({name}: {fault}); quantise it again")
             _replace(model, name, QuantLinear(found))
         for name, parameter in model.named_parameters():
-            parameter.copy_(tensors.pop(name))
-    except (KeyError, TypeError, RuntimeError) as error:
+            kept = tensors.pop(name)
+            if kept.shape != parameter.shape:
+                raise InferenceError(f"{folder} is damaged ({name} has another shape)")
+            parameter.copy_(kept)
+        if tensors:
+            raise InferenceError(f"{folder} is damaged ({next(iter(tensors))} belongs to nothing)")
+        model.quantization = record["quantization"]
+    except InferenceError:
+        raise
+    except (KeyError, TypeError, RuntimeError, AttributeError, ValueError, X1Error) as error:
         raise InferenceError(f"{folder} is damaged ({error}); quantise the model again") from error
-    model.quantization = record["quantization"]
     return model
 
 

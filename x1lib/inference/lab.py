@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from x1lib import launch, runtime, tracking
-from x1lib.data import Shards, Tokenizer
 from x1lib.inference import baselines as baseline_models
 from x1lib.inference.benchmark import Measured, decode_benchmark
 from x1lib.inference.decoder import Decoder
@@ -19,11 +18,12 @@ from x1lib.inference.files import load_checkpoint, load_quantized, save_quantize
 from x1lib.inference.pricing import CPU_HOUR
 from x1lib.inference.quality import Quality, quality
 from x1lib.inference.quantizing import memory_bytes, quantize, use_kernels
-from x1lib.inference.roofline import Peak, machine_peak
+from x1lib.inference.roofline import Peak, machine_peaks
+from x1lib.inference.text import HeldOut, held_out
 from x1lib.launch.parameters import _injected
 from x1lib.launch.places import LAB, project_root
 from x1lib.settings import ConfigError, check, from_dict, opt
-from x1lib.train import GPT, Config
+from x1lib.train import GPT
 
 REFERENCE = Path("experiments") / "reference" / "tiny"
 RECORDED = Path("experiments") / "reference" / "inference-cost"
@@ -35,6 +35,7 @@ VARIANTS = {  # name -> what `quantize` is asked for
     "int4, head int8": {"kind": "int4", "head": "int8"},
 }
 SERVED = ("int8", "int4")  # that are timed, beside the full one
+SERVED_TOKENS = 8192  # read by what is timed: packed kernels are slow where many are read at once
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Settings:
             if name not in baseline_models.BASELINES:
                 known = ", ".join(baseline_models.BASELINES)
                 raise ConfigError(f"no baseline {name!r}; there are {known}")
+        if self.utilisation > 1:
+            raise ConfigError(f"utilisation is {self.utilisation}; expected a share of at most 1")
         if not self.batch_sizes or min(self.batch_sizes) < 1:
             raise ConfigError(f"batches is {self.batches!r}; expected numbers such as 1,2,4")
 
@@ -142,9 +145,9 @@ class Lab:
     model: GPT
     device: str
     dtype: torch.dtype  # of what is served
-    shards: Shards
-    words: Tokenizer
+    text: HeldOut
     quality: dict[str, Quality] = field(default_factory=dict)
+    quality_served: dict[str, Quality] = field(default_factory=dict)
     disk_bytes: dict[str, int] = field(default_factory=dict)
     memory_bytes: dict[str, int] = field(default_factory=dict)
     kernels: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -171,28 +174,44 @@ class Lab:
         """The guesses, but none once there are results: a guess made after them is none."""
         return dict.fromkeys(guesses) if (self.folder / RESULTS).exists() else guesses
 
+    def prompt(self, n: int) -> list[int]:
+        """The first tokens of the held-out text."""
+        return [int(one) for one in self.text.tokens[:n]]
+
     @torch.no_grad()
     def measure_quality(self) -> dict[str, Quality]:
-        """Loss, bits per byte and divergence of each variant on the held-out documents."""
+        """Loss, bits per byte and divergence of each variant on the held-out text, by the readable
+        reference: matrices rounded, activations in float32 (but for "bf16")."""
         full = Decoder(self.model, torch.float32).to(self.device)
         models = {FULL: full, "bf16": Decoder(self.model, torch.bfloat16).to(self.device)}
         models |= {name: quantize(full, **asked) for name, asked in VARIANTS.items()}
-        tokens = self.shards.heldout("documents")
-        limit = self.settings.heldout_tokens
-        window = self.model.config.window
-        found = quality(models, tokens, self.words.token_bytes, window, max_tokens=limit)
-        self.quality = found
-        return found
+        self.quality = self._quality(models)
+        return self.quality
+
+    @torch.no_grad()
+    def measure_served(self) -> dict[str, Quality]:
+        """The same of what is timed, through the same kernels and in the same dtype, on the first
+        SERVED_TOKENS; "full" is the full one in float32. After `store`."""
+        models = {FULL: Decoder(self.model, torch.float32).to(self.device)}
+        models |= {_dtype(self.dtype) if n == FULL else n: m for n, m in self.served.items()}
+        self.quality_served = self._quality(models, SERVED_TOKENS)
+        return self.quality_served
+
+    def _quality(self, models: dict[str, object], most: int = 0) -> dict[str, Quality]:
+        limit, window = self.settings.heldout_tokens, self.model.config.window
+        limit = min(limit or most, most) if most else limit
+        sizes = self.text.words.token_bytes
+        return quality(models, self.text.tokens, sizes, window, max_tokens=limit)
 
     @torch.no_grad()
     def store(self, log=print) -> dict[str, int]:
-        """Save each variant, load it back, hold it to the same bits; bytes on disk by variant.
+        """Save each quantised variant, load it back, hold it to the same bits; bytes on disk.
 
-        What is served goes through torch's kernels where they work; their logits are compared.
+        The full model is counted and not written. What is served goes through torch's kernels where
+        they work; their logits are compared.
         """
         base = Decoder(self.model, self.dtype).to(self.device)
-        probe = torch.from_numpy(self.shards.heldout("documents")[:64].astype("int64"))[None]
-        probe = probe.to(self.device)
+        probe = torch.tensor([self.prompt(64)], device=self.device)
         matrices = base.state_dict().values()
         self.disk_bytes = {FULL: sum(t.numel() * t.element_size() for t in matrices)}
         self.served, self.memory_bytes = {FULL: base}, {FULL: memory_bytes(base)}
@@ -226,7 +245,7 @@ class Lab:
                 self.kernels[f"{name} {kind}"] = use_kernels(
                     models[f"{name} {kind}"], self.dtype, log=lambda line: None
                 )
-        self.peaks = {name: machine_peak(model) for name, model in models.items()}
+        self.peaks = machine_peaks(models)
         s = self.settings
         self.speed = decode_benchmark(
             models,
@@ -246,23 +265,26 @@ class Lab:
 
 
 def prepare(settings: Settings) -> Lab:
-    """Find the checkpoint and open its text; nothing is measured yet."""
+    """Find the checkpoint and open its text; nothing is measured yet.
+
+    Raises InferenceError for texts that are longer than a model's window.
+    """
     found = find(settings.checkpoint)
     folder = project_root() / Path(settings.out or LAB / "inference-cost").expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     machine = runtime.choose_machine("auto", "auto", "auto", "off", False, 0, 0.0, 0.0)
-    values = found.manifest
-    source = values["config"]["source"]
-    own_text = source == "embedded" or (project_root() / source).exists()
-    config = Config(
-        steps=1,
-        shape=values["config"]["shape"],
-        source=source if own_text else "embedded",
-        tokenizer=values["data"]["tokenizer"],
-    )
-    shards, words = launch.open_text(config)
+    text = held_out(found.folder, found.manifest, project_root())
     model = load_checkpoint(found.folder / "checkpoint")
-    return Lab(settings, found, folder, model, machine.device, machine.torch_dtype, shards, words)
+    total = settings.prompt_tokens + settings.new_tokens
+    windows = {found.manifest["config"]["shape"]: model.config.window}
+    windows |= {name: baseline_models.window(name) for name in settings.baseline_names}
+    for name, window in windows.items():
+        if total > window:
+            raise InferenceError(
+                f"prompt_tokens and new_tokens are {total} together, and {name} has a window of"
+                f" {window}; give smaller ones"
+            )
+    return Lab(settings, found, folder, model, machine.device, machine.torch_dtype, text)
 
 
 def recorded(name: str) -> dict | None:

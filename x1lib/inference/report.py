@@ -6,6 +6,8 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from x1lib import launch, tracking
 from x1lib.inference.baselines import BASELINES
 from x1lib.inference.benchmark import Measured, best_batch
@@ -15,10 +17,12 @@ from x1lib.inference.pricing import (
     serving_equals_training_tokens,
     usd_per_million_tokens,
 )
+from x1lib.inference.text import EMBEDDED
 from x1lib.runtime.hardware import hardware
 
 FORMAT = 1
 NOT_MEASURED = "its weights are not at hand, and quality is of weights"
+OTHER_TEXT = "recorded on other held-out text: all embedded documents"
 
 
 def price_rows(lab: Lab) -> list[dict]:
@@ -42,22 +46,40 @@ def cheapest_row(lab: Lab, model: str) -> dict:
     return next(r for r in price_rows(lab) if (r["model"], r["batch"]) == (model, best.batch))
 
 
-def training_usd(lab: Lab) -> tuple[float, str]:
-    """What the run cost to train, and how that is known: billed, or its hours at this price."""
+def training_usd(lab: Lab) -> tuple[float | None, str]:
+    """What the run cost to train, and how that is known: billed, or its hours at this price.
+
+    None where the run's machine was not of this one's kind, with the reason: its hours had another
+    price, which nobody gave.
+    """
     values = lab.found.manifest
     if values["usd"]:
         return values["usd"], "billed"
-    hours = values["wall_clock_seconds"] / 3600
+    hours, machine = values["wall_clock_seconds"] / 3600, values["machine"]
+    here = torch.cuda.get_device_name() if lab.device == "cuda" else None
+    if machine["device"] != lab.device or (here and machine["device_name"] != here):
+        what = machine["device_name"] or machine["device"]
+        return None, f"unknown: {hours:.3f} h on {what}, whose price was not given to the run"
     return hours * lab.usd_per_hour, f"its {hours:.3f} h at {lab.usd_per_hour:g} dollars an hour"
 
 
-def quality_of(name: str) -> tuple[float | None, str]:
-    """Bits per byte of a baseline on the course's held-out documents, or None and the reason."""
+def quality_of(lab: Lab, name: str) -> tuple[float | None, str]:
+    """Bits per byte of a baseline on the very text that the model was measured on, as recorded;
+    None and the reason where the record is of another text or there is none."""
     kept = recorded("baseline-quality") or {}
-    if name in kept and "bits_per_byte" in kept[name]:
-        one = kept[name]
-        return one["bits_per_byte"], f"recorded: {one['weights']}; {one['text']}"
-    return None, NOT_MEASURED
+    if name not in kept or "bits_per_byte" not in kept[name]:
+        return None, NOT_MEASURED
+    one = kept[name]
+    if lab.text.source != EMBEDDED or one["n_bytes"] != lab.quality[FULL].n_bytes:
+        return None, OTHER_TEXT
+    said = f"recorded: {one['weights']}, windows of {one['window_tokens']:,} tokens; {one['text']}"
+    return one["bits_per_byte"], said
+
+
+def unpriced(lab: Lab) -> dict[str, float]:
+    """Bits per byte of baselines that were recorded on this very text and are not timed here."""
+    others = (name for name in BASELINES if name not in lab.settings.baseline_names)
+    return {name: bits for name in others if (bits := quality_of(lab, name)[0]) is not None}
 
 
 def comparison(lab: Lab) -> list[dict]:
@@ -65,9 +87,12 @@ def comparison(lab: Lab) -> list[dict]:
     rows = []
     for name in (FULL, *SERVED):
         row = cheapest_row(lab, lab.variant(name))
-        rows.append(row | {"bits_per_byte": lab.quality[name].bits_per_byte, "status": "measured"})
+        # float32 is not served: where bf16 is, that is the row of its quality.
+        here = _dtype(lab.dtype) if name == FULL else name
+        bits = lab.quality.get(here, lab.quality[FULL]).bits_per_byte
+        rows.append(row | {"bits_per_byte": bits, "status": "measured"})
     for name in lab.settings.baseline_names:
-        bits, why = quality_of(name)
+        bits, why = quality_of(lab, name)
         for kind in (_dtype(lab.dtype), *SERVED):
             row = cheapest_row(lab, f"{name} {kind}")
             rows.append(row | {"bits_per_byte": bits, "status": why})
@@ -86,14 +111,17 @@ def results(lab: Lab) -> dict:
         rival = min((cheapest_row(lab, f"{name} {k}") for k in (_dtype(lab.dtype), *SERVED)),
                     key=lambda row: row["usd_per_million_tokens"])  # fmt: skip
         usd = rival["usd_per_million_tokens"]
-        tokens = break_even_tokens(trained, best["usd_per_million_tokens"], usd)
+        tokens = float("inf")
+        if trained is not None:
+            tokens = break_even_tokens(trained, best["usd_per_million_tokens"], usd)
+        bits, why = quality_of(lab, name)
         rivals[name] = {
             "n_params": BASELINES[name].n_params,
             "source": BASELINES[name].source,
             "cheapest": rival,
             "break_even_tokens": tokens if tokens != float("inf") else None,
-            "bits_per_byte": quality_of(name)[0],
-            "quality_status": quality_of(name)[1],
+            "bits_per_byte": bits,
+            "quality_status": why,
         }
     return {
         "format": FORMAT,
@@ -111,7 +139,16 @@ def results(lab: Lab) -> dict:
             "training_usd_source": how,
         },
         "quality": as_dicts(lab.quality),
-        "quality_text": "held-out documents; weights quantised, activations in float32",
+        "quality_text": f"{lab.text.name}; weights quantised, activations in float32",
+        "quality_served": as_dicts(lab.quality_served),
+        "text": {
+            "source": lab.text.source,
+            "note": lab.text.note or None,
+            "tokenizer": lab.text.words.name,
+            "n_tokens": lab.quality[FULL].n_tokens,
+            "n_bytes": lab.quality[FULL].n_bytes,
+            "window_tokens": lab.model.config.window,
+        },
         "disk_bytes": lab.disk_bytes,
         "memory_bytes": lab.memory_bytes,
         "kernels": lab.kernels,
@@ -178,6 +215,9 @@ def page(lab: Lab, found: dict) -> str:
         "",
         "## Quality",
         "",
+        f"Text: {lab.text.name}; {found['text']['n_bytes']:,} bytes, windows of"
+        f" {found['text']['window_tokens']} tokens.",
+        "",
         "| weights | loss [nats/token] | rise | bits/byte | KL [nats] | same choice | on disk |"
         " in memory |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -194,17 +234,22 @@ def page(lab: Lab, found: dict) -> str:
                      f" {kl} | {same} | {disk} | {memory} |")  # fmt: skip
     lines += [
         "",
-        f"As served, in {_dtype(lab.dtype)}: {found['memory_bytes'][FULL] / 1e6:.2f} MB.",
+        f"The full model as served, in {_dtype(lab.dtype)}:"
+        f" {found['memory_bytes'][FULL] / 1e6:.2f} MB.",
         "",
+        *_served(found),
         "## Price",
         "",
-        "| model | batch | US dollars a million | bits/byte |",
-        "| --- | --- | --- | --- |",
+        "| model | batch | US dollars a million | bits/byte | tokens/s | a step, least to most |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
+    timed = {(row.model, row.batch): row for row in lab.speed}
     for row in comparison(lab):
+        one = timed[row["model"], row["batch"]]
         bits = f"{row['bits_per_byte']:.3f}" if row["bits_per_byte"] else "not measured"
         usd = row["usd_per_million_tokens"]
-        lines.append(f"| {row['model']} | {row['batch']} | {usd:.4f} | {bits} |")
+        lines.append(f"| {row['model']} | {row['batch']} | {usd:.4f} | {bits} |"
+                     f" {one.tokens_per_sec:,.0f} | {_spread(one)} |")  # fmt: skip
     lines += [
         "",
         "Prefill, idle beyond the stated share, and anybody's margin are not in it. An API's price"
@@ -214,17 +259,40 @@ def page(lab: Lab, found: dict) -> str:
     return "\n".join(launch.shown(line) for line in lines)
 
 
+def _served(found: dict) -> list[str]:
+    """Of the page: what the rows above lose through the kernels that are timed."""
+    rows = {name: q for name, q in found["quality_served"].items() if name != FULL}
+    if not rows:
+        return []
+    n_tokens = next(iter(rows.values()))["n_tokens"]
+    said = "; ".join(f"{name} {q['rise']:+.3%}, KL {q['kl']:.5f}" for name, q in rows.items())
+    return [f"As served, over the first {n_tokens:,} tokens: {said}.", ""]
+
+
+def _spread(row: Measured) -> str:
+    """The least and the most that a step took, of the turns that were counted."""
+    low, high = (f"{1e3 * seconds:.1f}" for seconds in row.tpot_spread)
+    return f"{low} to {high} ms"
+
+
+def roofline_table(rows: list[Measured]) -> tuple[tuple, list[tuple]]:
+    """Head and rows of a table: share of its roofline that each model reaches, by batch."""
+    batches = sorted({row.batch for row in rows})
+    share = {(row.model, row.batch): f"{row.roofline_share:.0%}" for row in rows}
+    models = list(dict.fromkeys(row.model for row in rows))
+    body = [(model, *(share.get((model, n), "-") for n in batches)) for model in models]
+    return ("share of the roofline", *(f"batch {n}" for n in batches)), body
+
+
 def speed_table(rows: list[Measured]) -> tuple[tuple, list[tuple]]:
-    """Head and rows of a table: tokens a second and milliseconds a step, by model and batch."""
+    """Head and rows of a table: tokens a second, and the least and most of a step's time."""
     batches = sorted({row.batch for row in rows})
     head = ("model", *(f"batch {n}" for n in batches))
     body = []
     for model in dict.fromkeys(row.model for row in rows):
         mine = {row.batch: row for row in rows if row.model == model}
         cells = (
-            f"{mine[n].tokens_per_sec:,.0f} ({1e3 * mine[n].tpot_seconds:.1f} ms)"
-            if n in mine
-            else "-"
+            f"{mine[n].tokens_per_sec:,.0f} ({_spread(mine[n])})" if n in mine else "-"
             for n in batches
         )
         body.append((model, *cells))

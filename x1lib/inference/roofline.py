@@ -6,7 +6,6 @@ So at batch 1 it waits for memory, and the arithmetic of more texts is free unti
 
 from __future__ import annotations
 
-import statistics
 import time
 from dataclasses import dataclass
 
@@ -115,39 +114,62 @@ def card_peak(name: str) -> Peak:
 
 
 def machine_peak(model, trials: int = 15) -> Peak:
-    """The peaks of the machine that a model stands on: a known card's, or measured here.
+    """The peaks of the machine that a model stands on; see `machine_peaks`."""
+    return machine_peaks({"": model}, trials)[""]
 
-    Bandwidth is measured on memory as large as the model's weights, because a small model lies in a
-    cache and a large one does not.
+
+def machine_peaks(models: dict[str, object], trials: int = 15) -> dict[str, Peak]:
+    """The peaks of the machine for each model: a known card's, or measured here.
+
+    Bandwidth is measured on memory as large as the model, because a small one lies in a cache and a
+    large one does not. Models whose names begin with the same word ("tiny bf16", "tiny int4") share
+    one peak, of their largest, so that their shares of it compare; those of others do not.
     """
-    device = next(model.parameters(), torch.empty(0)).device.type
+    device = next(next(iter(models.values())).parameters(), torch.empty(0)).device.type
     if device == "cuda" and (card := gpu_by_driver_name(torch.cuda.get_device_name())):
-        return card_peak(card.name)
+        return dict.fromkeys(models, card_peak(card.name))
+    sizes: dict[str, int] = {}
+    for name, model in models.items():
+        family = name.partition(" ")[0]
+        sizes[family] = max(sizes.get(family, 1 << 20), memory_bytes(model))
     machine = runtime.choose_machine(device, "auto", "auto", "off", False, 0, 0.0, 0.0)
     flops, _ = runtime.peak_flops(machine)
-    n_bytes = max(memory_bytes(model), 1 << 20)
-    rate = read_rate(n_bytes, device, trials)
+    rates = dict(zip(sizes, read_rates(list(sizes.values()), device, trials), strict=True))
     threads = torch.get_num_threads()
-    return Peak(
-        rate,
-        flops,
-        f"measured here on {machine.device_name}, {threads} threads: {n_bytes / 1e6:.1f} MB read"
-        f" once, and products of square matrices in {machine.dtype}",
-    )
+    peaks = {
+        family: Peak(
+            rates[family],
+            flops,
+            f"measured here on {machine.device_name}, {threads} threads: {n_bytes / 1e6:.1f} MB"
+            f" read once, the best of {trials}, and products of square matrices in"
+            f" {machine.dtype}",
+        )
+        for family, n_bytes in sizes.items()
+    }
+    return {name: peaks[name.partition(" ")[0]] for name in models}
 
 
 def read_rate(n_bytes: int, device: str = "cpu", trials: int = 15) -> float:
-    """Bytes a second at which float32 memory of a size is read, the median of some passes."""
-    memory = torch.ones(max(n_bytes // 4, 1024), device=device)
-    halves = memory[: len(memory) // 2], memory[len(memory) // 2 : 2 * (len(memory) // 2)]
-    seconds = []
-    for _ in range(trials + 2):
-        synchronize(device)
-        begun = time.perf_counter()
-        torch.dot(*halves)
-        synchronize(device)
-        seconds.append(time.perf_counter() - begun)
-    return 2 * len(halves[0]) * 4 / statistics.median(seconds[2:])
+    """Bytes a second at which float32 memory of a size is read, the best of some passes."""
+    return read_rates([n_bytes], device, trials)[0]
+
+
+def read_rates(sizes: list[int], device: str = "cpu", trials: int = 15) -> list[float]:
+    """The same for some sizes that take turns; each pass comes right after one not counted.
+
+    The best and not the median: a peak is what the machine can, and others only take from it.
+    """
+    memories = [torch.ones(max(n // 8, 512), device=device).repeat(2).chunk(2) for n in sizes]
+    best = [float("inf")] * len(sizes)
+    for _ in range(trials):
+        for i, halves in enumerate(memories):
+            torch.dot(*halves)  # what fits in a cache is there again after the others' turn
+            synchronize(device)
+            begun = time.perf_counter()
+            torch.dot(*halves)
+            synchronize(device)
+            best[i] = min(best[i], time.perf_counter() - begun)
+    return [2 * len(a) * 4 / least for (a, _), least in zip(memories, best, strict=True)]
 
 
 def synchronize(device: str) -> None:
