@@ -1,18 +1,23 @@
 """The quiz: questions sound at many seeds, papers drawn by objective, forged scores found."""
 
 import json
+import math
 import re
 from pathlib import Path
+from statistics import NormalDist
 
 import ipywidgets
+import numpy as np
 import pytest
 
+from x1lib.budget_guard import BudgetGuard, BudgetRefused, Ledger, Plan
 from x1lib.quiz import (
     N_ASKED,
     N_TO_PASS,
     REHEARSAL,
     Paper,
     QuizError,
+    counted,
     grade,
     machine_answers,
     objectives,
@@ -20,6 +25,7 @@ from x1lib.quiz import (
     save,
     status,
 )
+from x1lib.quiz import __main__ as command
 from x1lib.quiz.__main__ import answers_from, ask, asked, main
 from x1lib.quiz.bank import QUESTIONS
 from x1lib.quiz.paper import FIRST
@@ -65,9 +71,33 @@ def test_a_link_leads_to_a_section(question):
     assert " " not in question.link
 
 
-def test_two_equal_options_are_refused():
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("first_loss", "ln V"), ("ramp", "ramped("), ("cosine_rate", "cosine("), ("leads", "norm")],
+)
+def test_the_section_is_the_one_that_explains_it(name, word):
+    (question,) = (q for q in QUESTIONS if q.id == f"logs.{name}")
+    source = (SOURCES / f"{question.notebook}.py").read_text()
+    _, _, rest = source.partition(f"# ## {question.section}\n")
+    assert word in re.split(r"^# ## ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def test_length_does_not_give_the_answer_away():
+    """A right answer in words is as seldom the longest as any other, one time in four."""
+    worded = longest = 0
+    for question in QUESTIONS:
+        put = question.put("quiz/0")
+        sizes = dict(zip("abcd", map(len, put.options), strict=True))
+        if max(sizes.values()) > 24:
+            worded += 1
+            longest += sizes[put.right] == max(sizes.values())
+    assert worded >= 20 and 2 <= longest <= 7
+
+
+@pytest.mark.parametrize("other", ["1", "1.00", "1.0"])
+def test_two_equal_options_are_refused(other):
     bank = Bank("none", "none")
-    bank("Question")(lambda draw: Item("Which?", "1", ("2", "3", "1"), "Because."))
+    bank("Question")(lambda draw: Item("Which?", "1", ("2", "3", other), "Because."))
     with pytest.raises(QuizError, match="read the same"):
         bank.questions[0].put("quiz/1")
 
@@ -96,6 +126,61 @@ def test_answers_are_computed_and_not_typed():
     assert right("logs.first_loss", "10.82") == "50,257 tokens"
     assert right("inference.price", "2,000", "50%") == "$0.306"
     assert right("scaling.three_sizes") == "3"
+
+
+def option(name: str) -> tuple:
+    """A question as one paper puts it, its right option and the others."""
+    put = next(q for q in QUESTIONS if q.id == name).put("quiz/1")
+    right = put.options["abcd".index(put.right)]
+    return put, right, [one for one in put.options if one != right]
+
+
+def test_a_check_at_launch_stops_each_of_the_wrong_answers(tmp_path):
+    def guard(name: str) -> BudgetGuard:
+        return BudgetGuard(Ledger(tmp_path / name, cap_usd=50), 2.0)
+
+    def together() -> None:
+        shared = guard("together")
+        for name in ("one", "other"):
+            shared.admit(Plan(name, 20), run_id=name)
+
+    stopped = {
+        "a plan whose hours times price": lambda: guard("hours").admit(Plan("one", 36)),
+        "two plans that are each under": together,
+        "a plan that fits only if no restart": lambda: guard("restart").admit(
+            Plan("one", 20, restart_hours=5)
+        ),
+    }
+    guard("fits").admit(Plan("one", 20))
+    for words in option("motivation.a_hard_cap")[2]:
+        (admit,) = (one for begin, one in stopped.items() if words.startswith(begin))
+        with pytest.raises(BudgetRefused):
+            admit()
+
+
+def test_the_cast_that_is_asked_about_is_one_that_wraps():
+    put, right, _ = option("data.overflow")
+    assert ".astype(np.uint16)" in put.text  # numpy 2 refuses np.uint16(70000)
+    id_ = int(re.search(r"id ([\d,]+)", put.text)[1].replace(",", ""))
+    assert f"token {np.array([id_]).astype(np.uint16)[0]:,}," in right
+
+
+def test_how_far_two_single_runs_must_be_apart():
+    def by_chance(times: float) -> float:
+        return 2 * (1 - NormalDist().cdf(times / math.sqrt(2)))
+
+    assert by_chance(2.8) < 0.05 < 0.15 < by_chance(2)
+    put, right, _ = option("labs.noise")
+    assert "nearly three times" in right and "2.8" in put.why
+    lab = (SOURCES / "lab01.py").read_text()
+    assert "nearly three times this floor" in lab and "2,8 veces" in lab
+
+
+def test_no_distractor_of_the_saturated_sweep_is_true_as_well():
+    """In a grid of three by three only the count of N is free; noise and misfit part nowhere."""
+    _, right, wrong = option("scaling.saturated")
+    assert right == "which parameters N should count"
+    assert not any("noise" in words or "optimiser" in words for words in wrong)
 
 
 def test_numbers_as_people_say_them():
@@ -186,7 +271,8 @@ def test_attempts_are_kept_and_come_out_the_same(record):
 
 def change(path: Path, number: int, **values: object) -> None:
     record = json.loads(path.read_text())
-    record["attempts"][number] |= values
+    one = record["attempts"][number] | values
+    record["attempts"][number] = {key: v for key, v in one.items() if v is not ...}
     path.write_text(json.dumps(record))
 
 
@@ -203,7 +289,8 @@ def change(path: Path, number: int, **values: object) -> None:
         (0, {"questions_sha256": "0" * 64}, "other questions"),
         (0, {"answers": {}}, "says n_right 10, and its answers earn 0"),
         (0, {"answers": {"scaling.nothing": "a"}}, "is not asked"),
-        (0, {"answers": None}, "lacks"),
+        (0, {"answers": None}, "attempt 1 holds no letters by question (None); move the file away"),
+        (0, {"when": ...}, "lacks 'when'"),
         (0, {"extra": 1}, "says extra 1"),
         (0, {"seed": "5"}, "seed is '5'"),
     ],
@@ -215,6 +302,14 @@ def test_a_forged_score_is_found(record, number, values, said):
     assert said in status(record)
     with pytest.raises(QuizError):  # and nothing is added to it
         save(grade(Paper(1), {}), record)
+
+
+def test_of_a_seed_only_the_first_attempt_counts(tmp_path):
+    path = tmp_path / "quiz-score.json"
+    for paper, n_wrong in ((Paper(5), 16), (Paper(5), 0), (Paper(5, REHEARSAL), 0), (Paper(6), 5)):
+        save(grade(paper, some_wrong(paper, n_wrong)), path)
+    assert [(one.paper.seed, one.n_right) for one in counted(regrade(path))] == [(5, 0), (6, 11)]
+    assert status(path) == "11 of 16 right at best of 2 attempts: 13 pass"
 
 
 def test_a_question_that_has_changed_is_said(record, monkeypatch):
@@ -246,8 +341,8 @@ def test_the_command_takes_a_file_of_answers(tmp_path, capsys):
     assert run("--seed", 7, "--answers", answers, "--out", out) == 0
     said = capsys.readouterr().out
     assert "16 of 16 right" in said and "passed" in said and "notebooks/01_scaling_laws" in said
-    answers.write_text(json.dumps(some_wrong(Paper(7), 4)))
-    assert run("--seed", 7, "--answers", answers, "--out", out) == 1
+    answers.write_text(json.dumps(some_wrong(Paper(8), 4)))
+    assert run("--seed", 8, "--answers", answers, "--out", out) == 1
     assert run("--regrade", out) == 0
     assert "12 of 16 right, not passed" in capsys.readouterr().out
     answers.write_text("abc")
@@ -255,6 +350,61 @@ def test_the_command_takes_a_file_of_answers(tmp_path, capsys):
     assert "holds 3 letters" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run("--answers", answers)
+
+
+def test_the_key_of_a_graded_paper_passes_nothing(tmp_path, capsys):
+    out, answers = tmp_path / "score.json", tmp_path / "answers"
+    answers.write_text("-" * N_ASKED)
+    assert run("--seed", 7, "--answers", answers, "--out", out) == 1
+    key = re.findall(r"it is ([a-d])\)", capsys.readouterr().out)
+    answers.write_text("".join(key).upper())  # capitals are letters, too
+    assert run("--seed", 7, "--answers", answers, "--out", out) == 1
+    said = capsys.readouterr().out
+    assert "seed 7 was taken before" in said and "0 of 16 right at best of 1 attempts" in said
+    assert [one.n_right for one in regrade(out)] == [0, 16]
+    assert run("--regrade", out) == 0
+    assert "16 of 16 right, not the first of its seed" in capsys.readouterr().out
+
+
+def test_capital_letters_are_taken_from_either_kind_of_file(tmp_path):
+    path, paper = tmp_path / "answers", Paper(7)
+    for text in ("A" * N_ASKED, json.dumps({put.id: "A" for put in paper.questions})):
+        path.write_text(text)
+        assert set(answers_from(path, paper).values()) == {"a"}
+
+
+def test_a_record_that_cannot_be_kept_is_said_before_anything_is_asked(record, capsys, monkeypatch):
+    change(record, 0, n_right=14)
+    monkeypatch.setattr("builtins.input", lambda prompt: pytest.fail("it asked"))
+    assert run("--out", record) == 2
+    assert "move the file away, and take the quiz again" in capsys.readouterr().err
+    record.rename(record.with_suffix(".old"))
+    assert run("--rehearse", "--out", record) == 0
+
+
+def test_answers_are_explained_whatever_becomes_of_the_record(tmp_path, capsys, monkeypatch):
+    def full(attempt, path):
+        raise QuizError("the disk is full")
+
+    monkeypatch.setattr(command, "save", full)
+    monkeypatch.setattr("builtins.input", lambda prompt: "a")
+    assert run("--seed", 7, "--out", tmp_path / "score.json") == 2
+    said = capsys.readouterr()
+    assert "seed 7: " in said.out and "the disk is full" in said.err
+
+
+@pytest.mark.parametrize(
+    ("end", "said"), [(EOFError, "ended before any answer"), (KeyboardInterrupt, "broken off")]
+)
+def test_a_quiz_that_nobody_answers_is_no_attempt(tmp_path, capsys, monkeypatch, end, said):
+    def read(prompt: str) -> str:
+        raise end
+
+    monkeypatch.setattr("builtins.input", read)
+    assert run("--seed", 7, "--out", tmp_path / "score.json") == 2
+    shown = capsys.readouterr()
+    assert said in shown.err and "it is" not in shown.out
+    assert not (tmp_path / "score.json").exists()
 
 
 def test_the_command_rehearses_and_finds_a_forgery(tmp_path, capsys):

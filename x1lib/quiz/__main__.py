@@ -6,7 +6,8 @@ python -m x1lib.quiz --seed 7 --answers F    F: "abcd..." by the paper's order, 
 python -m x1lib.quiz --rehearse              answers by machine; passes nothing
 python -m x1lib.quiz --regrade FILE          grades a record again
 
-Exit codes: 0 passed (or shown, rehearsed, graded again), 1 not passed, 2 refused.
+Exit codes: 0 passed (or shown, rehearsed, graded again), 1 not passed, 2 refused. A record that
+cannot be graded again is refused before anything is asked. Of one seed the first attempt counts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from pathlib import Path
 
 from x1lib import X1Error
 from x1lib.launch.places import LAB, project_root, shown
-from x1lib.quiz.grading import SCORES, Attempt, grade, machine_answers, regrade, save, status
+from x1lib.quiz.grading import (
+    SCORES,
+    Attempt,
+    counted,
+    grade,
+    machine_answers,
+    regrade,
+    save,
+    status,
+)
 from x1lib.quiz.paper import N_ASKED, OWN, REHEARSAL, Paper
 from x1lib.quiz.question import LETTERS, Put, QuizError
 
@@ -41,16 +51,24 @@ def explained(put: Put, letter: str | None) -> str:
     return f"{verdict}. {put.why} [{at}]"
 
 
-def ask(paper: Paper, read: Callable[[str], str] = input, log=print) -> dict[str, str]:
-    """Ask every question; an empty line leaves one open, and the end of the input the rest."""
+def ask(paper: Paper, read: Callable[[str], str] | None = None, log=print) -> dict[str, str]:
+    """Ask every question; an empty line leaves one open, and the end of the input the rest.
+
+    Raises QuizError where the input ends before any answer, or the asking is broken off.
+    """
     answers: dict[str, str] = {}
+    read = read or input
     for number, put in enumerate(paper.questions, start=1):
         log("\n" + asked(number, put))
         try:
             while (letter := read("a, b, c or d: ").strip().lower()) not in (*LETTERS, ""):
                 log("give one letter, or nothing to leave it open")
         except EOFError:
+            if not answers:
+                raise QuizError("the input ended before any answer; nothing is recorded") from None
             break
+        except KeyboardInterrupt:
+            raise QuizError("broken off; nothing is recorded") from None
         if letter:
             answers[put.id] = letter
     return answers
@@ -64,13 +82,17 @@ def answers_from(path: Path, paper: Paper) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8").strip()
         if text.startswith("{"):
-            return dict(json.loads(text))
+            return {name: _small(letter) for name, letter in json.loads(text).items()}
     except (OSError, ValueError) as error:
         raise QuizError(f"{path} cannot be read as answers ({error})") from error
     letters = "".join(text.split())
     if len(letters) != N_ASKED:
         raise QuizError(f"{path} holds {len(letters)} letters; expected {N_ASKED}, - for none")
-    return {put.id: a for put, a in zip(paper.questions, letters) if a != "-"}
+    return {put.id: _small(a) for put, a in zip(paper.questions, letters) if a != "-"}
+
+
+def _small(letter: object) -> object:
+    return letter.lower() if isinstance(letter, str) else letter
 
 
 def report(attempt: Attempt, log=print) -> None:
@@ -106,8 +128,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.regrade:
-        for one in regrade(options.regrade):
+        attempts = regrade(options.regrade)
+        first = counted(attempts)
+        for one in attempts:
             kind = "rehearsal" if one.is_rehearsal else "passed" if one.passes else "not passed"
+            if not one.is_rehearsal and not any(one is other for other in first):
+                kind = "not the first of its seed, which does not count"
             print(f"seed {one.paper.seed}: {one.n_right} of {N_ASKED} right, {kind}, as recorded")
         return 0
     seed = secrets.randbelow(SEEDS) if options.seed is None else options.seed
@@ -115,16 +141,20 @@ def _run(options: argparse.Namespace) -> int:
     if options.show:
         print("\n\n".join(asked(i, put) for i, put in enumerate(paper.questions, start=1)))
         return 0
+    path = options.out or project_root() / LAB / SCORES
+    earlier = regrade(path) if path.exists() else []  # refused before anyone has answered
+    again = not options.rehearse and any(one.paper.seed == seed for one in counted(earlier))
+    if again:
+        print(f"seed {seed} was taken before, and only the first attempt at a seed counts")
     if options.rehearse:
         answers = machine_answers(paper)
     else:
         answers = answers_from(options.answers, paper) if options.answers else ask(paper)
     attempt = grade(paper, answers)
-    path = options.out or project_root() / LAB / SCORES
+    report(attempt)  # whatever becomes of the record
     save(attempt, path)
-    report(attempt)
     print(f"{shown(path)}: {status(path)}")
-    return 0 if attempt.passes or attempt.is_rehearsal else 1
+    return 0 if attempt.is_rehearsal or (attempt.passes and not again) else 1
 
 
 if __name__ == "__main__":

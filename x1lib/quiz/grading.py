@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from x1lib.quiz.question import LETTERS, QuizError
 from x1lib.tracking import utc_now, write_json
 
 SCORES = "quiz-score.json"
+AWAY = "move the file away, and take the quiz again"
 FORMAT = 1
 
 
@@ -66,6 +67,12 @@ def grade(paper: Paper, answers: Mapping[str, str], when: str = "") -> Attempt:
     )
 
 
+def counted(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """A person's attempts, of each seed the first: once graded, its answers are known."""
+    own = [one for one in attempts if not one.is_rehearsal]
+    return list({one.paper.seed: one for one in reversed(own)}.values())[::-1]
+
+
 def save(attempt: Attempt, path: Path) -> None:
     """Add an attempt to the record; a damaged record is refused, not overwritten."""
     earlier = [one.to_json() for one in regrade(path)] if path.exists() else []
@@ -83,34 +90,39 @@ def regrade(path: Path) -> list[Attempt]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["format"] != FORMAT:
-            raise QuizError(f"{path.name} has format {values['format']!r}, expected {FORMAT}")
+            raise QuizError(
+                f"{path.name} has format {values['format']!r}, expected {FORMAT}; {AWAY}"
+            )
         entries = [dict(one) for one in values["attempts"]]
     except FileNotFoundError:
         raise QuizError(f"{path} does not exist; take the quiz first") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, QuizError):
             raise
-        raise QuizError(f"{path.name} is damaged ({error}); delete it, and take the quiz again"
-                        ) from error  # fmt: skip
+        raise QuizError(f"{path.name} is damaged ({error}); {AWAY}") from error
     return [_again(path.name, number, one) for number, one in enumerate(entries, start=1)]
 
 
 def _again(name: str, number: int, entry: dict) -> Attempt:
     where = f"{name}, attempt {number}"
+    if not isinstance(entry.get("answers"), dict):
+        raise QuizError(
+            f"{where} holds no letters by question ({entry.get('answers')!r:.40}); {AWAY}"
+        )
     try:
         paper = Paper(entry["seed"], entry["mode"])
         if entry["questions_sha256"] != paper.sha256:
-            raise QuizError(f"{where} was taken with other questions than its seed draws here; take"
-                            " the quiz again")  # fmt: skip
+            raise QuizError(f"{where} was taken with other questions than its seed draws here;"
+                            f" {AWAY}")  # fmt: skip
         attempt = grade(paper, entry["answers"], entry["when"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise QuizError(f"{where} lacks {error}") from error
+        raise QuizError(f"{where} lacks {error}; {AWAY}") from error
     said, earned = entry, attempt.to_json()
     odd = sorted(key for key in said.keys() | earned.keys() if said.get(key) != earned.get(key))
     if odd:
         key = odd[0]
         raise QuizError(f"{where} says {key} {said.get(key)!r}, and its answers earn"
-                        f" {earned.get(key)!r}")  # fmt: skip
+                        f" {earned.get(key)!r}; {AWAY}")  # fmt: skip
     return attempt
 
 
@@ -127,7 +139,7 @@ def status(path: Path) -> str:
         attempts = regrade(path)
     except QuizError as error:
         return str(error)
-    own = [one for one in attempts if not one.is_rehearsal]
+    own = counted(attempts)
     if not own:
         return f"rehearsed by machine, which passes nothing: {N_TO_PASS} of {N_ASKED} right pass"
     best = max(own, key=lambda one: one.n_right)

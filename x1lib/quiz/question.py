@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -68,7 +69,7 @@ class Question:
         draw = Draw(f"{key}/{self.id}")
         item = self.make(draw)
         options = draw.shuffled((item.right, *item.wrong))
-        if len(set(options)) != len(LETTERS):
+        if len({_read_as(option) for option in options}) != len(LETTERS):
             raise QuizError(f"{self.id}: two of its answers read the same ({', '.join(options)})")
         return Put(self, item.text, tuple(options), LETTERS[options.index(item.right)], item.why)
 
@@ -102,6 +103,15 @@ class Bank:
             return make
 
         return add
+
+
+def _read_as(option: str) -> str:
+    """An option with its numbers as values: 0.45 and 0.450 are one answer."""
+    return re.sub(
+        r"\d[\d,]*(\.\d+)?(e[-+]?\d+)?",
+        lambda found: repr(float(found[0].replace(",", ""))),
+        option,
+    )
 
 
 def figures(value: float, digits: int = 2) -> str:

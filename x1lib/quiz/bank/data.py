@@ -35,10 +35,12 @@ def overflow(draw: Draw) -> Item:
     id_ = draw.pick([65_600, 70_000, 100_000, 128_000])
     stored = int(np.array(id_).astype(np.uint16))
     return Item(
-        f"Token {id_:,} of Llama 3's vocabulary is cast to uint16 with numpy. What is read back?",
+        f"An array of Llama 3's tokens holds the id {id_:,} and is cast by `.astype(np.uint16)`."
+        " What is read back?",
         f"token {stored:,}, without a word",
         (f"an error that names {id_:,}", "token 65,535, the largest there is", "token 0"),
-        "Casting wraps around at 65,536: another token, silently. So the type is chosen by the"
+        "A cast by `astype` wraps around at 65,536: another token, silently. (Python's own"
+        " numbers, as in `np.uint16(70000)`, numpy 2 refuses.) So the type is chosen by the"
         " vocabulary, and ids are checked when shards are verified.",
     )
 
@@ -93,14 +95,15 @@ def order(draw: Draw) -> Item:
     return Item(
         "Here a batch is a pure function of seed and sample number. What does a loader with a"
         " shuffle buffer do instead when a run is killed and resumed?",
-        "it repeats some documents and never shows others, and nobody can replay a batch",
+        "it repeats some documents and never shows others",
         (
             "it starts again from the first document, which costs an epoch",
             "nothing else: the buffer is drawn from the same seed",
             "it trains on the batches in sorted order until the buffer is full",
         ),
-        "What was in the buffer is lost with the process. With numbered samples the loader's whole"
-        " state is the next number, so a spike's own batch can be taken out and tried again.",
+        "What was in the buffer is lost with the process, and nobody can replay a batch. With"
+        " numbered samples the loader's whole state is the next number, so a spike's own batch can"
+        " be taken out and tried again.",
     )
 
 

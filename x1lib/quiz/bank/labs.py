@@ -75,14 +75,15 @@ def noise(draw: Draw) -> Item:
     return Item(
         f"Between seeds the loss differs by {floor:.1%} (a standard deviation). One run with a new"
         f" setting ends {floor:.1%} better than one run without. What has been found?",
-        "nothing yet: one run a side must differ by twice that and more",
+        "nothing yet: it takes nearly three times that",
         (
-            "a gain, since it is as large as the noise",
+            "a gain, since it is no smaller than the noise",
             "a gain with a chance of 68%",
             "that the new setting is worse on average",
         ),
-        'The difference of two single runs has √2 times the deviation of one. Every "better" of'
-        " this course is judged by the floor, over seeds.",
+        "The difference of two single runs has √2 times the deviation of one, so that chance"
+        " alone stays within 1.96 · √2 = 2.8 times the floor in 95 of 100 pairs. Several seeds a"
+        " side need less; all that this course calls better is judged by it.",
     )
 
 
@@ -122,12 +123,12 @@ def ceiling(draw: Draw) -> Item:
     return Item(
         "`hours 24` is a ceiling that the trainer holds. The machine becomes a fifth slower"
         " half-way. What does the run do?",
-        "it starts its cooldown earlier, and ends inside the hours with fewer tokens",
+        "it cools down earlier and ends inside the hours",
         (
             "it is cut off at 24 hours at the full learning rate",
             "it goes on for as long as the planned tokens take",
             "it drops the cooldown to reach its tokens in time",
         ),
-        "The clock decides the end again, as an event in the log. A run without its cooldown would"
-        " be the most expensive kind: its last drop in loss is missing.",
+        "The clock decides the end again, with fewer tokens and as an event in the log. A run"
+        " without its cooldown would be the most expensive kind: its last drop in loss is missing.",
     )

@@ -13,7 +13,7 @@ from x1lib.stability import lead
 bank = Bank("logs", "05_reading_logs")
 
 
-@bank("1. One line of BLOOM")
+@bank("2. Nine lines of GPT-2")
 def first_loss(draw: Draw) -> Item:
     vocabulary = draw.pick([4096, 50_257, 128_256, 250_880])
     return Item(
@@ -49,7 +49,7 @@ def warmup_tokens(draw: Draw) -> Item:
     )
 
 
-@bank("3. What each choice does to the curve")
+@bank("1. One line of BLOOM")
 def ramp(draw: Draw) -> Item:
     full, increment = draw.pick([(2048, 16), (2048, 32), (1024, 32)])
     samples = 4_000_000
@@ -84,7 +84,7 @@ def last_drop(draw: Draw) -> Item:
     )
 
 
-@bank("3. What each choice does to the curve")
+@bank("2. Nine lines of GPT-2")
 def cosine_rate(draw: Draw) -> Item:
     peak, end = 3e-4, 100_000
     at = draw.pick([25_000, 50_000, 75_000])
@@ -116,7 +116,7 @@ def leads(draw: Draw) -> Item:
     return Item(
         f"In a log the gradient norm has doubled at line {20 - found} and the loss at line 20. What"
         " does that say?",
-        f"the norm gave {n} lines' warning: a policy on it could have acted before the loss",
+        f"the norm gave {n} lines' warning, enough to act on",
         (
             f"the log is shifted by {n} lines: both are of one step",
             f"clipping was late by {n} steps",

@@ -24,8 +24,8 @@ def optimum(draw: Draw) -> Item:
             f"one on about {figures(6 * n)} tokens: 6 for each parameter, as in 6ND",
         ),
         "The brief has it upside down. Hoffmann et al. (2022) found about twenty tokens a parameter"
-        " at every size, so D_opt ≈ 20·N; read as printed, a model would want twenty parameters"
-        " for each token it sees.",
+        " over the sizes they trained, so D_opt ≈ 20·N; read as printed, a model would want twenty"
+        " parameters for each token it sees.",
     )
 
 
@@ -73,9 +73,11 @@ def mfu_of_a_day(draw: Draw) -> Item:
         f"A run of 50M parameters on {figures(n_tokens)} tokens fills 24 hours of one A100. Which"
         " MFU is that, by 6ND?",
         f"{exact:.3f}",
-        (f"{exact / 3:.3f}", f"{exact * 24 / 3:.2f}", "0.450"),
-        "The FLOPs of the run over what the card could do in a day. Hitting 24 hours is no merit:"
-        " it rewards a low MFU. Hours are the ceiling, tokens and loss the result.",
+        (f"{exact / 3:.3f}", f"{exact / 2:.3f}", "0.450"),
+        "The FLOPs of the run over what the card could do in a day, 312 TFLOP/s of dense bf16. A"
+        " third of it is the forward pass alone, half of it is of the sparse peak. Hitting 24"
+        " hours is no merit: it rewards a low MFU. Hours are the ceiling, tokens and loss the"
+        " result.",
     )
 
 
@@ -100,16 +102,17 @@ def break_even(draw: Draw) -> Item:
 @bank("7. Text and money")
 def a_hard_cap(draw: Draw) -> Item:
     return Item(
-        "The brief holds its cap of $50 by a check at launch. What does such a check not stop?",
-        "a machine that stands idle, hangs, or starts its run again",
+        "The brief holds its cap of $50 by a check at launch. What can no such check stop, however"
+        " careful it is?",
+        "a machine that hangs for a day, an hour after launch",
         (
             "a plan whose hours times price are over the cap",
             "two plans that are each under the cap and together over it",
-            "a price that was typed as 0",
+            "a plan that fits only if no restart is counted",
         ),
-        "At launch one can refuse plans, together with what others have set aside. What is billed"
-        " afterwards is stopped by a meter in the run, by a watchdog outside it, and at the last by"
-        " ending the machine.",
+        "At launch one can refuse plans, with their restarts and with what others have set aside."
+        " What is billed afterwards, idle or hanging, is stopped by a meter in the run, by a"
+        " watchdog outside it, and at the last by ending the machine.",
     )
 
 

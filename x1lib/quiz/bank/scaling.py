@@ -71,11 +71,12 @@ def saturated(draw: Draw) -> Item:
         "which parameters N should count",
         (
             "whether beta is above 0",
-            "how large the noise between seeds is",
-            "whether the optimiser of the fit converged",
+            "whether more tokens help as much at every size",
+            "whether one run is out of line with the other eight",
         ),
-        "E, A and alpha pass through three sizes whatever N counts, so no residual speaks against a"
-        " wrong count; and yet D_opt(1B) differs by a factor. Five sizes can tell.",
+        "E, A and alpha pass through three sizes whatever N counts, so no residual speaks against"
+        " a wrong count; and yet D_opt(1B) differs by a factor. Five sizes can tell. What is left"
+        " over is of the grid: a form that does not add up, or a run that went astray.",
     )
 
 
@@ -100,7 +101,7 @@ def over_trained(draw: Draw) -> Item:
     return Item(
         "Llama 3 8B was trained on some 1,900 tokens a parameter, a hundred times the rule. When is"
         " that the cheaper choice?",
-        "when it will serve many tokens: a smaller model costs less for each",
+        "when many tokens will be served with it",
         (
             "never: at that compute a larger model has the lower loss",
             "when training data is scarce and must be repeated",
@@ -117,12 +118,12 @@ def kaplan(draw: Draw) -> Item:
     return Item(
         f"Kaplan et al. (2020) found N ~ C^{k.a}, Hoffmann et al. (2022) about C^0.5. What explains"
         " most of the difference, by those who took it apart?",
-        "Kaplan counted neither embedding nor head, and small models have much of both",
+        "Kaplan left embedding and head out of the count of N",
         (
             "Kaplan's models had more layers for the same width",
             "Hoffmann's text was cleaner, so that each token taught more",
             "Kaplan's losses were in bits and Hoffmann's in nats",
         ),
-        "Leaving out embedding and head bends the curve at small sizes; Porian et al. (2024) add"
-        " the head's FLOPs, a warm-up too long for small models, and untuned batches.",
+        "Small models have much of both, so leaving them out bends the curve there; Porian et al."
+        " (2024) add the head's FLOPs, a warm-up too long for small models, and untuned batches.",
     )

@@ -75,7 +75,7 @@ def clipping(draw: Draw) -> Item:
     return Item(
         "The gradient is clipped to norm 1 all along, and Adam's learning rate is ten times too"
         " high. What does clipping at 0.1 change?",
-        "little: Adam divides by the gradient's own size, so a scale that is kept cancels",
+        "little: Adam divides a constant scale out again",
         (
             "the updates become ten times smaller, and the run is saved",
             "the second moment grows, so that updates become larger",
