@@ -217,6 +217,7 @@ LABS = {
             "batch_tokens": 256,
             "steps": 160,
             "cures": "skip-batch,lr-cut",
+            "open_seal": True,
             "out": "{folder}/lab",
         },
         check_lab02,

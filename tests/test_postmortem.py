@@ -38,12 +38,14 @@ from x1lib.postmortem import (
     noise_floor,
     read_log,
     recover,
+    tables,
     write,
 )
-from x1lib.postmortem.analysis import start_before
 from x1lib.postmortem.classifier import DECISIONS, GV, UPDATE_RATIO
+from x1lib.postmortem.finding import start_before
 from x1lib.postmortem.trace import SERIES, Trace
 from x1lib.settings import ConfigError
+from x1lib.stability import detect
 from x1lib.train import Config, train
 
 STEPS, FAULT = 120, 90
@@ -117,6 +119,30 @@ def test_a_snapshot_can_be_gone_back_to_again_and_again(spiked):
     run.run(3)
     assert run.again().run(15, probe=True) == first
     assert run.inject("").again().run(15, probe=True) == first  # the fault comes back too
+
+
+def test_a_step_that_was_not_finite_leaves_nothing_behind(spiked):
+    run = Rewound.of_run(spiked, 80, log=lambda line: None)
+    first = run.run(4, probe=True)
+    run.again().optimizer.zero_grad()
+    for p in run.params:
+        p.grad = torch.full_like(p, math.nan)  # as a backward pass that overflowed leaves it
+    with pytest.raises(Exception, match="gradient norm nan"):
+        run.take_step()
+    assert run.again().run(4, probe=True) == first
+
+
+def test_an_older_state_is_held_against_the_control_at_the_same_step(spiked):
+    run = Rewound.of_run(spiked, 60, log=lambda line: None)
+    run.inject(f"lr-too-high@{FAULT}:30,steps=3").keep_as_start()
+    theatre = Theatre(run, Incident.of(run, FAULT, 2))
+    control, earlier = theatre.play("untouched"), theatre.play("earlier-checkpoint")
+    assert (control.series["step"][0], earlier.series["step"][0]) == (61, 41)
+    assert control.series["step"][-1] == earlier.series["step"][-1] == FAULT + 40
+    highest = [one.series["step"][int(np.argmax(one.series["probe"][25:])) + 25]
+               for one in (control, earlier)]  # fmt: skip
+    assert all(FAULT <= step <= FAULT + 10 for step in highest), highest
+    assert earlier.peak > 0.2 and control.peak > 0.2
 
 
 def test_each_change_changes_what_it_says(spiked):
@@ -301,7 +327,55 @@ def test_a_calm_run_has_no_spike_and_a_run_without_state_no_replay(tmp_path):
         find_spike(tmp_path)
     with pytest.raises(PostmortemError, match="no checkpoint"):
         analyse(tmp_path, 50)
+    for step in (0, 500):
+        with pytest.raises(PostmortemError, match="not in the record"):
+            analyse(tmp_path, step)
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "step", "step": 1}\n')  # no loss
+    with pytest.raises(PostmortemError, match="left its level"):
+        find_spike(tmp_path)
     assert issubclass(PostmortemError, X1Error)
+
+
+def test_a_small_spike_is_looked_for_more_closely(tmp_path):
+    draw = np.random.default_rng(0)
+
+    def found(loss=0.0, probe=0.0):
+        kinds = (("step", 0.02, loss), ("probe", 0.0005, probe))
+        rows = [
+            {"kind": kind, "step": i, "loss": 3 + noise * draw.normal() + rise * (i in (70, 71))}
+            for i in range(1, 90)
+            for kind, noise, rise in kinds
+        ]
+        (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+        return find_spike(tmp_path)
+
+    assert found(loss=0.1) in (70, 71)  # and the watch's own rule passes over it:
+    assert not len(detect([one["loss"] for one in tracking.read_metrics(tmp_path, "step")]))
+    assert found(probe=0.2) in (70, 71)
+    with pytest.raises(PostmortemError):
+        found()
+
+
+def test_a_calm_step_has_no_spike(spiked, tmp_path):
+    said = []
+    found = analyse(spiked, 62, log=said.append)
+    assert found.verdict.cause == "clean" and found.outcomes == {}
+    assert any(line.startswith("no spike here: neither") for line in said)
+    text = write(found, tmp_path, log=said.append).read_text()
+    assert text.startswith("# Post-mortem: no spike, at step 62 of run")
+
+
+def test_another_runs_page_is_moved_aside(analysed, tmp_path):
+    said = []
+    first = write(analysed, tmp_path, log=said.append).read_text()
+    write(analysed, tmp_path, log=said.append)
+    assert not (tmp_path / "postmortem-1").exists()  # of the same run
+    other = replace(analysed, manifest={**analysed.manifest, "run_id": "another"})
+    write(other, tmp_path, log=said.append)
+    assert (tmp_path / "postmortem-1" / "spike-postmortem.md").read_text() == first
+    assert (tmp_path / "postmortem-1" / "spike" / "trace.json").exists()
+    assert "id another" in (tmp_path / "spike-postmortem.md").read_text()
+    assert sum("postmortem of another" in line.replace("-", "") for line in said) == 1
 
 
 # The lab
@@ -342,6 +416,7 @@ def test_what_a_reader_wrote_stays_and_is_not_taken_late(tmp_path):
 def test_the_seal_is_held_against_what_was_done(tmp_path):
     bench = bench_of(tmp_path, case=5)
     bench.folder.mkdir()
+    lab.write_down(bench, cause="unknown")
     for spec, fits in ((bench.config.inject, True), ("rare-token@130:0.5", False)):
         (bench.folder / "manifest.json").write_text(json.dumps({"config": {"inject": spec}}))
         if fits:
@@ -349,6 +424,41 @@ def test_the_seal_is_held_against_what_was_done(tmp_path):
         else:
             with pytest.raises(PostmortemError, match="sealed"):
                 lab.reveal(bench)
+
+
+def test_the_seal_stays_closed_without_a_diagnosis(analysed, tmp_path):
+    bench, said = bench_of(tmp_path, case=5), []
+    bench.folder.mkdir()
+    spec = bench.config.inject
+    (bench.folder / "manifest.json").write_text(json.dumps({"config": {"inject": spec}}))
+    page = write(analysed, tmp_path / "page", log=said.append)
+
+    def shown():
+        truth = lab.reveal(bench, log=said.append)
+        parts = [*itertools.chain(*lab.summary(bench, analysed, truth)),
+                 *lab.reasons(bench, analysed), lab.head(bench, page)]  # fmt: skip
+        return truth, "\n".join([*said, *map(str, parts)])
+
+    truth, text = shown()
+    assert truth is None and "stays closed until you write a cause above" in text
+    assert "the diagnosis is open" in text
+    assert spec not in text and "corrupt-data at" not in text and "**corrupt-data**" not in text
+    assert not lab.is_open(bench) and not (bench.evidence / "verdict.json").exists()
+    assert lab.write_down(bench, cause="lr-too-high")["cause"] == "lr-too-high"  # still taken
+    truth, text = shown()
+    assert truth.spec == spec and f"what was done: {spec}" in text and "# Post-mortem" in text
+    assert lab.is_open(bench) and (bench.evidence / "verdict.json").exists()
+    asked = bench_of(tmp_path / "asked", case=5, open_seal=True)
+    shutil.copytree(bench.folder, asked.folder)
+    assert lab.reveal(asked, log=said.append).spec == spec
+
+
+def test_a_bench_in_a_cell_does_not_say_what_was_done(analysed, tmp_path):
+    bench = bench_of(tmp_path, case=5)
+    assert bench.config.inject and bench.config.inject not in repr(bench)
+    assert "inject" not in repr(bench) and analysed.manifest["config"]["inject"] not in repr(
+        analysed
+    )
 
 
 def test_a_readers_own_run_is_the_patient(spiked, tmp_path):
@@ -373,7 +483,7 @@ def test_replays_are_kept_and_read(analysed, tmp_path, monkeypatch):
     for name in ("untouched", "skip-batch", "placebo-2"):
         assert first.outcomes[name] == analysed.outcomes[name]
     assert first.noise == analysed.noise and first.two_by_two == analysed.two_by_two
-    equal, compared = lab.control_equals_record(first)
+    equal, compared = tables.control_equals_record(first)
     assert equal == compared == STEPS - first.incident.start
     monkeypatch.setattr(Theatre, "play", lambda *_: pytest.fail("replayed again"))
     again = replace(first, outcomes={}, noise={}, two_by_two={})
@@ -475,6 +585,7 @@ def test_an_easy_batch_is_not_blamed():
 def test_confidence_falls_with_margin_and_with_evidence_against():
     clear = CASES["adam-beta2"]
     assert classify(clear).confidence == "high"
+    assert sum("updates were" in words for words in classify(clear).evidence_for) == 1
     assert classify(replace(clear, update_ratio=2.6)).confidence == "medium"
     assert classify(replace(clear, update_ratio=2.6, excess=0.9)).confidence == "low"
 
@@ -519,7 +630,8 @@ def test_features_are_read_off_a_trace():
     trace.series["gain"][45] = 1.0
     trace.series["lr"][40] = 3.0
     trace.series["update_rms"][41] = 5.0
-    trace.series["grad_norm"][43] = 9.0
+    trace.series["grad_norm"][43:46] = [9.0] * 3
+    trace.series["grad_norm"][38] = 9.0  # it leaps for a step now and then
     asked = []
     found = features(trace, excess=lambda place: asked.append(place) or 1.5)
     assert asked == [45] and found.onset == 146 and found.excess == 1.5
@@ -565,6 +677,8 @@ def test_a_log_names_a_wrong_rate_and_hints_at_the_rest():
     assert (rate.place, rate.cause, rate.lr_ratio) == (300, "lr-too-high", pytest.approx(5))
     assert batch.rise == pytest.approx(1, abs=0.1)
     assert read_log(loss)[0].lr_ratio is None
+    with pytest.raises(PostmortemError, match="grad_norm has shape"):
+        read_log(loss, [1, 2])
 
 
 def test_the_spikes_of_llmcs_log(optional_data):

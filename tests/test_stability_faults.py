@@ -47,6 +47,7 @@ def test_a_spec_is_read_and_written():
     [
         "", "spike@3", "rare-token", "rare-token@x", "rare-token@5:2", "rare-token@5:0",
         "rare-token@5:0.5,jump=3", "corrupt-data@5:1,kind=3", "adam-beta2@20:0.99", "lr-too-high@0",
+        "rare-token@5,steps=nan", "rare-token@5,steps=inf", "corrupt-data@5,kind=nan",
         "adam-beta2@99:1", "lr-too-high@5:inf", "lr-too-high@5:nan", "rare-token@5:0.5,steps=0",
         "rare-token@5:0.5,steps=1.5", "adam-beta2@99:0.9,jump=0", "lr-too-high@5:-3",
     ],

@@ -28,7 +28,7 @@
 from x1lib import check, launch, tracking
 from x1lib.economics import flops_per_token
 from x1lib.figures import Table, lab00, lab02
-from x1lib.postmortem import CURES, analyse, better, lab, recover, write
+from x1lib.postmortem import CURES, analyse, better, lab, recover, tables, write
 from x1lib.stability import RULES, detect
 
 # %% [markdown]
@@ -48,11 +48,12 @@ hours = 0.25  # ceiling on a made run [hours]
 replay_minutes = 10.0  # time set aside for the replays, billed too [minutes]
 usd_per_hour = 0.0  # price of this machine [US dollars an hour]
 out = ""  # folder of the page and of a made run; empty: experiments/X1-pretraining
+open_seal = False  # True: show the cause though no diagnosis was written, which spoils the case
 
 # %%
 settings = lab.configure(
     globals(),
-    "run case shape seq_len batch_tokens steps cures hours replay_minutes usd_per_hour out",
+    "run case shape seq_len batch_tokens steps cures hours replay_minutes usd_per_hour out open_seal",
 )
 bench = lab.open_bench(settings, log=launch.say)
 
@@ -157,7 +158,7 @@ lab02.clues(found)
 # The figures, each beside the most that it was in the calm steps before. The last two are small experiments. *Excess*: the suspect batch, forward only, at weights that have not met it. *Other batches*: the same state, trained on text from much later.
 
 # %%
-Table(lab.CLUES_HEAD, lab.clues(found))
+Table(tables.CLUES_HEAD, tables.clues(found))
 
 # %% [markdown]
 # ### The batch
@@ -179,7 +180,7 @@ print(f"median {sorted(found.detail.sample_losses)[len(found.detail.sample_losse
 # %% [markdown]
 # ## Your diagnosis
 #
-# Write it down now; after the reveal nothing is taken. The causes, and what each would leave behind:
+# Write it down now: until a cause stands here the seal stays closed, and after the reveal nothing is taken. In the page as you got it stands what its author wrote, who had met this case before. The causes, and what each would leave behind:
 #
 # - `rare-token`: tokens that were hardly ever trained. The batch is hard, its tokens are of the last tenth, the model is fine.
 # - `corrupt-data`: shuffled, random or repeated tokens. The batch is hard and its order is gone.
@@ -210,7 +211,7 @@ chosen = lab.write_down(bench, recovery=recovery, gain=guess_gain)
 print(chosen)
 
 # %% [markdown]
-# 🇪🇸 Escribe el diagnóstico ahora: después de la revelación ya no se acepta. «Desconocida» también es una respuesta. Elige además un remedio y di cuánto crees que ganará frente a no hacer nada.
+# 🇪🇸 Escribe el diagnóstico ahora: sin él, el sello sigue cerrado, y después de la revelación ya no se acepta. «Desconocida» también es una respuesta. Elige además un remedio y di cuánto crees que ganará frente a no hacer nada.
 
 # %% [markdown]
 # ## The replays
@@ -220,7 +221,7 @@ print(chosen)
 # %%
 with launch.metered(bench.config, replay_minutes, "the replays"):
     recover(found, settings.names, store=bench.evidence / lab.OUTCOMES, log=launch.say)
-equal, compared = lab.control_equals_record(found)
+equal, compared = tables.control_equals_record(found)
 print(f"untouched: {equal} of {compared} steps equal the record to the bit")
 assert equal == compared or not bench.is_made
 for name, reason in found.not_tried.items():
@@ -230,7 +231,7 @@ for name, reason in found.not_tried.items():
 lab02.recoveries(found, chosen["recovery"])
 
 # %%
-Table(*lab.outcome_rows(found, chosen["recovery"]))
+Table(*tables.outcome_rows(found, chosen["recovery"]))
 
 # %% [markdown]
 # *Probe at most* and *at the end* are nats above its level before the spike; *held-out* is the loss of held-out text at the last step. Tokens lost are those trained again from the checkpoint, or skipped, and those until the probe is back. The control rewinds nothing, so it loses only the way back.
@@ -258,31 +259,25 @@ Table(("[nats]", "the spike's batches", "other batches"), rows)
 # %% [markdown]
 # ## Verdict
 #
-# The seal is opened. Your diagnosis and the classifier's, which saw the same figures and not the settings, beside what was done.
+# If you wrote a cause, the seal is opened: your diagnosis and the classifier's, which saw the same figures and not the settings, beside what was done. If not, it stays closed; write one above, and run this part again.
 
 # %%
 truth = lab.reveal(bench)
-print(f"what was done: {truth.spec}" if truth else "your own run: nobody knows what was done")
-print(truth.fault.mechanism if truth else "")
 Table(("who", "said", "and that was"), lab.summary(bench, found, truth))
 
 # %%
-print(f"the classifier, confidence {found.verdict.confidence}")
-for words in found.verdict.evidence_for:
-    print(f"  for: {words}")
-for words in found.verdict.evidence_against:
-    print(f"  against: {words}")
+print("\n".join(lab.reasons(bench, found)))
 
 # %% [markdown]
 # And your numbers, beside what was measured and the noise. A recovery counts as better only if it is so on the probe *and* on the other held-out text: one that trains on text of the probe's kind flatters the probe.
 
 # %%
 noise, control = found.noise["end"], found.outcomes["untouched"]
-lab.compare("untouched, at the end", predicted["untouched"], control.end, noise)
+tables.compare("untouched, at the end", predicted["untouched"], control.end, noise)
 check.guess(predicted["noise"], noise, within=3.0, name="noise [nats]")
 picked = chosen["recovery"]
 if picked in found.outcomes:
-    lab.compare(f"gain of {picked}", chosen["gain"], lab.gain(found, picked), noise)
+    tables.compare(f"gain of {picked}", chosen["gain"], tables.gain(found, picked), noise)
 else:
     print("no recovery chosen, or it was not tried")
 beyond = better(found.outcomes, found.noise)
@@ -296,11 +291,11 @@ print(f"below the control by more than noise, probe and held-out: {', '.join(bey
 # %% [markdown]
 # ## The post-mortem
 #
-# The page that one hands on: time, steps and samples, cause and evidence, what was tried and what it cost, with two figures. Here is its head; the whole lies beside the run.
+# The page that one hands on: time, steps and samples, cause and evidence, what was tried and what it cost, with two figures. Here is its head, once the seal is open; the whole lies beside the run.
 
 # %%
 page = write(found, bench.out, log=launch.say)
-print("\n".join(page.read_text().splitlines()[:23]))
+print(lab.head(bench, page))
 
 # %% [markdown]
 # 🇪🇸 La página que se entrega a quien no estuvo: cuándo y dónde ocurrió, la causa con sus pruebas a favor y en contra, lo que se intentó y lo que costó. Si no cabe en una hoja, todavía no se ha entendido.
@@ -355,7 +350,8 @@ check.answer("lab02.2", what_it_was)
 # %%
 manifest = tracking.Manifest(bench.folder).values
 seconds = manifest.get("wall_clock_seconds") or 0.0
-print(f"status: {manifest['status']}; {len(found.outcomes)} replays")
+told = "revealed" if lab.is_open(bench) else "sealed: the diagnosis is open"
+print(f"status: {manifest['status']}; {len(found.outcomes)} replays; the cause is {told}")
 print(f"you have: {page.name} and {bench.evidence.name}/ in {launch.shown(bench.out)}")
 usd = manifest.get("usd")
 print(f"the run cost: {seconds / 3600:.3f} h, {'no price' if usd is None else f'{usd:.2f} USD'}")

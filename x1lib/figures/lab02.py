@@ -13,9 +13,10 @@ from x1lib.figures.money import COLORS
 from x1lib.figures.shown import Picture
 from x1lib.postmortem import Analysis, better
 from x1lib.postmortem.report import plot_tokens
+from x1lib.session.spikes import AFTER
 
 DPI = 100
-CHOSEN, CONTROL, GREY = COLORS[1], "black", "0.78"
+CHOSEN, BEST, CONTROL, GREY = COLORS[1], COLORS[2], "black", "0.78"
 
 
 def _panels(rows: int, columns: int, height: float, **options):
@@ -35,15 +36,17 @@ def _series(folder: Path, kind: str, *names: str) -> list[np.ndarray]:
 def record(folder: Path, around: int | None = None, width: int = 50) -> Picture:
     """Loss, gradient norm, rate and probe as a run recorded them, with what its watch flagged.
 
-    around: a step to look at closely, `width` steps to either side.
+    around: a step to look at closely, `width` steps to either side. The probe is shown from there
+    on, and for as long after any spike.
     """
     figure, axes = _panels(3, 1, 6.0, sharex=True, height_ratios=(3, 2, 1))
     top, middle, bottom = axes[:, 0]
     step, loss = _series(folder, "step", "step", "loss")
     top.plot(step, loss, color=COLORS[0], lw=1.2, label="loss of the batch")
     at, probe = _series(folder, "probe", "step", "loss")
-    if around is not None:  # where it is read more often would say where a fault begins
-        at, probe = at[at >= around - 8], probe[at >= around - 8]
+    if around is not None:  # where it is read at each step would say where a fault begins and ends
+        shown = (at >= around) & (at < around + AFTER)
+        at, probe = at[shown], probe[shown]
     if len(at):
         top.plot(at, probe, ".", color=COLORS[2], ms=5, label="probe after the update")
     norm_at, norm = _series(folder, "step", "step", "grad_norm")
@@ -138,17 +141,22 @@ def recoveries(found: Analysis, chosen: str | None = None) -> Picture:
     left, right = axes[0]
     at, control = found.incident, found.outcomes["untouched"]
     level = control.series["probe"][max(0, at.onset - 2 - at.start)]
+    lower = better(found.outcomes, found.noise)
+    best = lower[0] if lower else None
     for name, one in found.outcomes.items():
         probe = np.array(one.series["probe"]) - level
-        steps = at.start + 1 + np.arange(len(probe))
         style = {"color": GREY, "lw": 1.0}
         if name.startswith("placebo-"):
             style = {"color": "0.55", "lw": 1.0, "ls": ":"}
         if name == "untouched":
             style = {"color": CONTROL, "lw": 1.6, "label": "untouched"}
+        if name == best:
+            style = {"color": BEST, "lw": 2.0, "label": f"{best}, the lowest"}
         if name == chosen:
-            style = {"color": CHOSEN, "lw": 2.0, "label": chosen}
-        left.plot(steps, probe, **style)
+            label = f"{chosen}, yours" + (" and the lowest" if chosen == best else "")
+            style = {"color": CHOSEN, "lw": 2.0, "label": label}
+        over = 2 + (name in ("untouched", best, chosen))
+        left.plot(one.series["step"], probe, zorder=over, **style)
     left.plot([], [], color=GREY, label="other recoveries")
     left.plot([], [], color="0.55", ls=":", label="placebos")
     left.axvline(at.onset, color="0.6", lw=0.9, ls=":")
@@ -161,14 +169,17 @@ def recoveries(found: Analysis, chosen: str | None = None) -> Picture:
     peaks = [found.outcomes[n].peak for n in names]
     right.plot(peaks, rows, "s", ms=5, mfc="white", color=COLORS[0], label="highest")
     right.plot(ends, rows, "o", ms=5, color=COLORS[0], label="at the end")
+    for name, color in ((best, BEST), (chosen, CHOSEN)):
+        if name in names:
+            place = names.index(name)
+            right.plot(ends[place], rows[place], "o", ms=8, color=color)
     right.set_yticks(rows, names, fontsize=8)
     right.axvline(0, color="0.6", lw=0.8)
     right.set_xlabel("probe above its level before [nats]")
     right.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, 1.12), ncols=3)
-    lower = better(found.outcomes, found.noise)
     title = "No recovery ends below the control by more than noise"
-    if lower:
-        gain = control.end - found.outcomes[lower[0]].end
-        title = f"{lower[0]} ends {gain:.2f} nats below the control"
+    if best:
+        gain = control.end - found.outcomes[best].end
+        title = f"{best} ends {gain:.2f} nats below the control"
     left.set_title(title, loc="left", fontsize=10)
     return Picture(figure, f"{title}; placebos' noise {noise:.3f} nats.", DPI)

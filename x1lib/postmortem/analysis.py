@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from x1lib import checkpoint, tracking
+from x1lib import tracking
 from x1lib.data import load_tokenizer
 from x1lib.postmortem.classifier import Features, Verdict, classify, features, find_onset
 from x1lib.postmortem.corpus import Corpus
 from x1lib.postmortem.cures import CURES, HOLD, Incident
 from x1lib.postmortem.evidence import Detail, examine
+from x1lib.postmortem.finding import find_spike, start_before
 from x1lib.postmortem.replay import PLACEBOS, Outcome, Theatre, noise_floor
 from x1lib.postmortem.rewound import PostmortemError, Rewound
 from x1lib.postmortem.trace import Trace, batch_excess, watch
-from x1lib.session.spikes import BEFORE
-from x1lib.stability import detect
 from x1lib.tracking.holders import read_json
-from x1lib.tracking.manifest import MANIFEST
 
 SECONDS_PER_HOUR = 3600.0
 USUAL = 8  # batches before the spike that say what a batch costs the weights before it
@@ -38,7 +35,7 @@ class Analysis:
     """
 
     folder: Path
-    manifest: dict
+    manifest: dict = field(repr=False)  # it holds the settings, and so the fault of a made run
     spike_step: int
     spike_time: float | None
     incident: Incident
@@ -71,67 +68,19 @@ class Analysis:
         }  # fmt: skip
 
 
-def find_run(name: str | Path, root: Path | str = ".") -> Path:
-    """The run folder of that path, or under `root` the one whose mlflow or own run id it is.
-
-    Raises PostmortemError where there is none.
-    """
-    folder = Path(name)
-    if (folder / tracking.metrics.METRICS).exists():
-        return folder
-    for path in sorted(Path(root).rglob("mlflow.json")) + sorted(Path(root).rglob(MANIFEST)):
-        try:
-            found = json.loads(path.read_text()).get("run_id")
-        except (OSError, ValueError, AttributeError):
-            continue
-        if found == str(name):
-            return path.parent
-    raise PostmortemError(
-        f"{name} is no run folder, and no run under {Path(root).absolute()} has that id; give the"
-        " folder that holds metrics.jsonl"
-    )
-
-
-def find_spike(folder: Path) -> int:
-    """The step of the run's worst spike: the one its own watch scored highest, else by its losses.
-
-    Raises PostmortemError where nothing left its level.
-    """
-    lines = tracking.read_lines(Path(folder) / tracking.metrics.METRICS)
-    watched = [line for line in lines if line.get("event") == "spike"]
-    if watched:
-        return max(watched, key=lambda line: line["scores"].get("loss", 0.0))["step"]
-    steps = [line for line in tracking.read_metrics(folder, "step") if line["loss"] is not None]
-    loss = np.array([line["loss"] for line in steps])
-    found = detect(loss)
-    if not len(found):
-        raise PostmortemError(
-            f"no loss of {folder} left its level by the robust rule; give --step to look at one"
-        )
-    level = np.array([np.median(loss[max(0, i - 15) : i]) for i in found])
-    return steps[found[np.argmax(loss[found] - level)]]["step"]
-
-
-def start_before(folder: Path, step: int) -> int:
-    """The checkpoint to rewind to: the newest that leaves room to see what was normal."""
-    there = [s for s in checkpoint.list_steps(Path(folder) / "state") if s < step]
-    if not there:
-        raise PostmortemError(f"{folder} holds no checkpoint before step {step}; nothing to rewind")
-    return max([s for s in there if s <= step - BEFORE] or there[-1:])
-
-
 def analyse(folder, step: int | None = None, *, cures=tuple(CURES), log=print) -> Analysis:
     """Rewind a run to before its spike, find the cause, try recoveries; writes nothing.
 
     step: of the spike, found in the record where it is None. cures: names of CURES to try, none for
-    the cause alone. Raises PostmortemError, CheckpointError or DataError.
+    the cause alone; none are tried where nothing left its level, which is the cause "clean". Raises
+    PostmortemError, CheckpointError or DataError.
     """
     folder = Path(folder)
+    record = _recorded(folder)
     spike = find_spike(folder) if step is None else step
-    record: dict[int, dict] = {}
-    for line in tracking.read_lines(folder / tracking.metrics.METRICS):
-        if line["kind"] == "step":
-            record.setdefault(line["step"], line)  # as it was before the run took it back
+    if not record or not min(record) <= spike <= max(record) + 1:  # it may have ended in the spike
+        has = f"goes from {min(record):,} to {max(record):,}" if record else "has no step"
+        raise PostmortemError(f"step {spike:,} is not in the record of {folder}, which {has}")
     start = start_before(folder, spike)
     log(f"spike at step {spike:,}; rewound to the checkpoint of step {start:,}")
     run = Rewound.of_run(folder, start, log=log)
@@ -145,17 +94,20 @@ def analyse(folder, step: int | None = None, *, cures=tuple(CURES), log=print) -
     theatre, verdict = _verdict(run, trace, onset, price)
     if verdict.cause == "unknown" and onset < noted:  # a stir before the spike is not its beginning
         theatre, verdict = _verdict(run, trace, noted, price)
+    if verdict.cause == "unknown" and not _left_its_level(trace, noted):
+        verdict = classify(replace(verdict.features, onset=None))
     at = theatre.at
     tokens_a_step = theatre.tokens_a_step
-    log(f"{verdict.cause} ({verdict.confidence}): {'; '.join(verdict.evidence_for)}")
+    said = f"{verdict.cause} ({verdict.confidence}): {'; '.join(verdict.evidence_for)}"
+    log(f"no spike here: {verdict.evidence_for[0]}" if verdict.cause == "clean" else said)
     tokenizer = load_tokenizer(run.shards.tokenizer)
     run.again().run(at.onset - 1 - start)
     detail = examine(run, run.snapshot(), corpus, tokenizer)
     compared = [(s, i) for i, s in enumerate(trace.series["step"]) if s in record]
     is_exact = all(
-        record[s]["loss"] == trace.series["loss"][i]
-        and record[s]["grad_norm"] == trace.series["grad_norm"][i]
+        record[s].get(name) == trace.series[name][i]
         for s, i in compared
+        for name in ("loss", "grad_norm")
     )
     if not is_exact:
         log("warning: the replay is not equal to the record to the bit; see the report's limits")
@@ -166,7 +118,7 @@ def analyse(folder, step: int | None = None, *, cures=tuple(CURES), log=print) -
          for name in ("step", "loss", "grad_norm")},
         usd_per_token=price, tokens_a_step=tokens_a_step,
     )  # fmt: skip
-    if cures:
+    if cures and verdict.cause != "clean":
         _replays(done, theatre, cures, log)
     return done
 
@@ -180,6 +132,21 @@ def recover(found: Analysis, cures=tuple(CURES), *, store: Path | None = None, l
     run = Rewound.of_run(found.folder, found.incident.start, log=log)
     theatre = Theatre(run, found.incident, usd_per_token=found.usd_per_token)
     _replays(found, theatre, cures, log, store)
+
+
+def _recorded(folder: Path) -> dict[int, dict]:
+    """Steps of a record by number, each as it was before the run took it back."""
+    found: dict[int, dict] = {}
+    for line in tracking.read_lines(folder / tracking.metrics.METRICS):
+        if line.get("kind") == "step":
+            found.setdefault(line["step"], line)
+    return found
+
+
+def _left_its_level(trace: Trace, noted: int) -> bool:
+    """Whether the loss or the probe is called a spike near a place, or came to no number."""
+    near = find_onset(trace, max(0, noted - EARLIER))
+    return trace.failed is not None or (near is not None and near <= noted + EARLIER)
 
 
 def _verdict(run: Rewound, trace: Trace, onset: int, price) -> tuple[Theatre, Verdict]:
@@ -245,7 +212,8 @@ class _Kept:
 
     def __init__(self, path: Path | None, done: Analysis):
         self.path, kept = path, read_json(path) if path else {}
-        about = {"run_id": done.manifest.get("run_id"), "incident": asdict(done.incident)}
+        about = {"run_id": done.manifest.get("run_id"), "incident": asdict(done.incident),
+                 "series": ["step", "loss", "probe"]}  # fmt: skip
         self.found = kept if kept.get("about") == about else {"about": about}
         self.outcomes = self.found.setdefault("outcomes", {})
         self.not_tried = self.found.setdefault("not_tried", {})

@@ -62,7 +62,7 @@ class Features:
     onset); gv (the same); rare, disorder, row_disorder, repetition (the worst of three batches);
     excess [nats]: how much harder the batch is than others for the weights before the spike, None
     where it was not tried; other_data_rise [nats]: how high the probe still rose when those weights
-    were trained on other batches, likewise; lead: steps from the gradient norm's first jump to the
+    were trained on other batches, likewise; lead: steps from the gradient norm's leap to the
     loss's, None where either stayed; failed: whether a loss was not finite; probe_noise [nats]: the
     probe's deviation from its own line before, which no decision reads.
     """
@@ -105,7 +105,7 @@ def features(
         **_near(trace, onset),
         excess=excess(onset) if callable(excess) else excess,
         other_data_rise=other_data_rise,
-        lead=_lead(trace, until),
+        lead=_lead(trace, until, onset),
         failed=trace.failed is not None,
         probe_noise=_deviation(trace["probe"][:until]),
     )
@@ -150,13 +150,25 @@ def calm_figures(trace: Trace, onset_step: int) -> dict[str, float]:
     return {name: max(one[name] for one in found) for name in found[0]}
 
 
-def _lead(trace: Trace, until: int) -> int | None:
-    """Steps from the gradient norm's first leap after `until` to the loss's."""
-    first = []
-    for name, factor in (("loss", 1.1), ("grad_norm", 2.0)):
-        over = np.flatnonzero(trace[name][until:] > factor * np.median(trace[name][:until]))
-        first.append(int(over[0]) if len(over) else None)
-    return None if None in first else first[0] - first[1]
+def _lead(trace: Trace, until: int, onset: int) -> int | None:
+    """Steps from the gradient norm's leap to the loss's first from the onset on.
+
+    The norm's is counted back from there for as long as it stays high: it leaps now and then for
+    a step, and that is no beginning. Negative where it leaps after the loss.
+    """
+    loss_over, norm_over = (
+        trace[name] > factor * np.median(trace[name][:until])
+        for name, factor in (("loss", 1.1), ("grad_norm", 2.0))
+    )
+    if not loss_over[onset:].any():
+        return None
+    at = onset + int(np.argmax(loss_over[onset:]))
+    if not norm_over[at]:
+        return -int(np.argmax(norm_over[at:])) if norm_over[at:].any() else None
+    first = at
+    while first > until and norm_over[first - 1]:
+        first -= 1
+    return at - first
 
 
 @dataclass(frozen=True)
@@ -254,7 +266,7 @@ def classify(f: Features) -> Verdict:
         return Verdict("unknown", "low", tuple(words), (), f)
     pro, contra = [decision.words.format(**asdict(f))], []
     if f.onset is not None:
-        for words, speaks_for_state in _others(f):
+        for words, speaks_for_state in _others(f, "{update_ratio" not in decision.words):
             is_state = decision.cause in ("lr-too-high", "adam-beta2")
             (pro if speaks_for_state == is_state else contra).append(words)
     margin = decision.margin(f)
@@ -263,8 +275,11 @@ def classify(f: Features) -> Verdict:
     return Verdict(decision.cause, confidence, tuple(pro), tuple(contra), f)
 
 
-def _others(f: Features):
-    """Further evidence: (words, whether it speaks for the state rather than the batch)."""
+def _others(f: Features, with_updates: bool = True):
+    """Further evidence: (words, whether it speaks for the state rather than the batch).
+
+    with_updates: their size too, where it is not what decided.
+    """
     if f.excess is not None:
         hard = f.excess >= EXCESS
         side = "harder than others" if hard else "as easy as others"
@@ -273,7 +288,7 @@ def _others(f: Features):
         rose = f.other_data_rise >= max(0.1, f.probe_rise / 2)
         said = "rose too" if rose else "stayed"
         yield f"trained on other batches, the probe {said} ({f.other_data_rise:+.2f} nats)", rose
-    if f.update_ratio >= UPDATE_RATIO:
+    if with_updates and f.update_ratio >= UPDATE_RATIO:
         yield f"updates were {f.update_ratio:.1f} times as large", True
     if f.probe_rise >= 0.3 and f.probe_rise >= 0.8 * f.loss_rise:
         yield f"the model itself was hurt: the probe rose by {f.probe_rise:.2f} nats", True

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import itertools
 import math
 import secrets
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +18,18 @@ import numpy as np
 from x1lib import launch, tracking
 from x1lib.launch.parameters import _injected
 from x1lib.launch.places import LAB, manifest
-from x1lib.postmortem.analysis import Analysis, find_run, find_spike, start_before
-from x1lib.postmortem.classifier import CAUSES, LOSS_RULE, calm_figures
+from x1lib.postmortem.analysis import Analysis
+from x1lib.postmortem.classifier import CAUSES
 from x1lib.postmortem.cures import CURES
-from x1lib.postmortem.report import EVIDENCE, PAGE
+from x1lib.postmortem.finding import find_run, find_spike, start_before
 from x1lib.postmortem.rewound import PostmortemError
+from x1lib.postmortem.room import CASE, EVIDENCE, move_aside
 from x1lib.settings import ConfigError, check, from_dict, opt
-from x1lib.stability import Injection, detect
+from x1lib.stability import Injection
 from x1lib.tracking.holders import read_json
 from x1lib.train import Config
 
-CASE, WRITTEN, OUTCOMES, REVEALED = "case.json", "diagnosis.json", "outcomes.json", "revealed.json"
+WRITTEN, OUTCOMES, REVEALED = "diagnosis.json", "outcomes.json", "revealed.json"
 MADE = "run-spike"
 KINDS = tuple(cause for cause in CAUSES if cause not in ("clean", "unknown"))
 DIAGNOSES = (*KINDS, "unknown")
@@ -50,6 +50,7 @@ class Settings:
     hours: float = opt(0.25, "ceiling on a made run [hours]", low=0)
     replay_minutes: float = opt(10.0, "ceiling on the replays [minutes]", low=0)
     usd_per_hour: float = opt(0.0, "price of this machine [US dollars]", low=0)
+    open_seal: bool = opt(False, "reveal the cause though no diagnosis was written")
     out: str = opt("", "folder of page, evidence and made run; empty: beside the labs' runs")
 
     def __post_init__(self) -> None:
@@ -85,7 +86,7 @@ class Bench:
     settings: Settings
     out: Path
     folder: Path
-    config: Config
+    config: Config = field(repr=False)  # it says what was done to a made run
     case: int | None
 
     @property
@@ -175,38 +176,22 @@ def _made(settings: Settings, out: Path, case: int, log) -> Bench:
 
 
 def spike_of(bench: Bench) -> int:
-    """The step of the run's worst spike, by its own watch, or else by whoever looks more closely.
-
-    Raises PostmortemError where there is none.
-    """
+    """The step of the run's worst spike; raises PostmortemError where there is none."""
     try:
         return find_spike(bench.folder)
     except PostmortemError:
-        lines = tracking.read_metrics(bench.folder, "step")
-        loss = np.array([line["loss"] for line in lines])
-        found = detect(loss, **LOSS_RULE)
-        if not len(found):
-            if not bench.is_made:
-                raise
-            why = "its fault left no spike that a rule sees; give another number as case"
-            raise PostmortemError(f"case {bench.case}: {why}") from None
-        return lines[max(found, key=lambda i: loss[i])]["step"]
+        if not bench.is_made:
+            raise
+        why = "its fault left no spike that a rule sees; give another number as case"
+        raise PostmortemError(f"case {bench.case}: {why}") from None
 
 
 def _make_room(out: Path, about: dict, log) -> None:
     """Say in the evidence which run it is of; the page and evidence of another are moved aside."""
-    folder, page = out / EVIDENCE, out / PAGE
-    was = read_json(folder / CASE)
-    if was == about:
+    folder = out / EVIDENCE
+    if read_json(folder / CASE) == about:
         return
-    if page.exists() or folder.exists():
-        numbered = (out / f"postmortem-{i}" for i in itertools.count(1))
-        aside = next(place for place in numbered if not place.exists())
-        aside.mkdir()
-        for path in (page, folder):
-            if path.exists():
-                path.rename(aside / path.name)
-        log(f"the post-mortem of another run is now in {launch.shown(aside)}")
+    move_aside(out, lambda line: log(launch.shown(line)))
     folder.mkdir(parents=True)
     tracking.write_json(folder / CASE, about)
 
@@ -235,13 +220,27 @@ def write_down(bench: Bench, **answers: str | float | None) -> dict:
     return {name: kept.get(name) for name in answers}
 
 
-def reveal(bench: Bench) -> Injection | None:
-    """What was done to a made run, held against its seal; None for a reader's own run.
+def is_open(bench: Bench) -> bool:
+    """Whether the reveal was made: from then on no diagnosis is taken."""
+    return (bench.evidence / REVEALED).exists()
 
-    From now on no diagnosis is taken. Raises PostmortemError where the seal does not fit.
+
+def reveal(bench: Bench, log=print) -> Injection | None:
+    """Say what was done to a made run, held against its seal; None where nobody knows.
+
+    Without a diagnosis the seal stays closed, and `log` says so, unless the settings ask for it.
+    Raises PostmortemError where the seal does not fit.
     """
-    tracking.write_json(bench.evidence / REVEALED, {"revealed": tracking.utc_now()})
+    diagnosed = read_json(bench.evidence / WRITTEN).get("cause") is not None
+    if not (diagnosed or bench.settings.open_seal or is_open(bench)):
+        log(
+            "the seal stays closed until you write a cause above: one of"
+            f" {', '.join(DIAGNOSES)}; then run this cell again"
+        )
+        return None
     if not bench.is_made:
+        _opened(bench)
+        log("your own run: nobody knows what was done")
         return None
     spec = manifest(bench.folder)["config"]["inject"]
     if hashlib.sha256(spec.encode()).hexdigest() != read_json(bench.evidence / CASE)["sha256"]:
@@ -249,88 +248,21 @@ def reveal(bench: Bench) -> Injection | None:
             f"{launch.shown(bench.folder)} was made with another fault than was sealed; delete it"
             " and run the lab again"
         )
-    return Injection.parse(spec)
+    _opened(bench)
+    truth = Injection.parse(spec)
+    log(f"what was done: {truth.spec}\n{truth.fault.mechanism}")
+    return truth
 
 
-def control_equals_record(found: Analysis) -> tuple[int, int]:
-    """Steps of the untouched replay whose loss is the record's to the bit, and steps compared."""
-    then = dict(zip(found.record["step"], found.record["loss"], strict=True))
-    now = enumerate(found.outcomes["untouched"].series["loss"], start=found.incident.start + 1)
-    pairs = [(loss, then[step]) for step, loss in now if step in then]
-    return sum(a == b for a, b in pairs), len(pairs)
-
-
-CLUES_HEAD = ("measured", "at the spike", "most in the calm steps before")
-
-
-def clues(found: Analysis) -> list[tuple[str, str, str]]:
-    """Rows of a table: a figure of the spike, and the most that the same figure was before it."""
-    f, calm = found.features, calm_figures(found.trace, found.incident.onset)
-    lead = "one of them stayed" if f.lead is None else f"{f.lead:+d} steps"
-    noise = "-" if f.probe_noise is None else f"deviation {f.probe_noise:.3f}"
-    rows = [
-        ("logged rate, to its median", f"{f.lr_ratio:.2f}", f"{calm['lr_ratio']:.2f}"),
-        ("size of updates, to its median", f"{f.update_ratio:.2f}", f"{calm['update_ratio']:.2f}"),
-        ("gradient / root of second moment, to its median", f"{f.gv:.2f}", f"{calm['gv']:.2f}"),
-        ("gradient norm leads the loss by", lead, "-"),
-        ("loss of the batch, rise [nats]", f"{f.loss_rise:+.2f}", "-"),
-        ("probe after the update, rise [nats]", f"{f.probe_rise:+.3f}", noise),
-        ("rarest 1% of the corpus in the batch", f"{f.rare:.1%}", f"{calm['rare']:.1%}"),
-        ("order that the batch lost", f"{f.disorder:.0%}", f"{calm['disorder']:.0%}"),
-        ("order that its worst sample lost", f"{f.row_disorder:.0%}",
-         f"{calm['row_disorder']:.0%}"),
-        ("repetition in its worst sample", f"{f.repetition:.0%}", f"{calm['repetition']:.0%}"),
-    ]  # fmt: skip
-    if f.excess is not None:
-        rows.append(
-            ("batch at the weights of the checkpoint, excess [nats]", f"{f.excess:+.2f}", "-")
-        )
-    if f.other_data_rise is not None:
-        rows.append(
-            ("probe, had other batches come, rise [nats]", f"{f.other_data_rise:+.2f}", "-")
-        )
-    return rows
-
-
-def outcome_rows(found: Analysis, chosen: str | None = None) -> tuple[tuple, list[tuple]]:
-    """Head and rows of a table: a row a replay, the reader's recovery in bold."""
-    head = (
-        "recovery",
-        "probe at most",
-        "at the end",
-        "held-out",
-        "back after",
-        "tokens lost",
-        "USD",
-    )
-    rows = []
-    for name, one in found.outcomes.items():
-        heldout = "-" if one.heldout is None else f"{one.heldout:.3f}"
-        back = "not yet" if one.back_after_steps is None else f"step {one.back_after_steps}"
-        lost = "not yet back" if one.tokens_lost is None else f"{one.tokens_lost:,}"
-        usd = "-" if one.usd_lost is None else f"{one.usd_lost:.4f}"
-        label = f"**{name}**" if name == chosen else name
-        rows.append((label, f"{one.peak:+.3f}", f"{one.end:+.3f}", heldout, back, lost, usd))
-    return head, rows
-
-
-def gain(found: Analysis, name: str) -> float:
-    """Nats by which a recovery ends below the untouched control, on the probe."""
-    return found.outcomes["untouched"].end - found.outcomes[name].end
-
-
-def compare(name: str, said: float | None, was: float, noise: float, log=print) -> None:
-    """Predicted beside measured, and whether they differ by more than noise does."""
-    if said is None:
-        log(f"{name}: nothing predicted; it was {was:+.3f} nats, noise {noise:.3f}")
-        return
-    off = abs(said - was)
-    verdict = "inside the noise" if off <= noise else f"off by {off:.3f}"
-    log(f"{name}: you said {said:+.3f}, it was {was:+.3f} nats, noise {noise:.3f}: {verdict}")
+def _opened(bench: Bench) -> None:
+    if not is_open(bench):
+        tracking.write_json(bench.evidence / REVEALED, {"revealed": tracking.utc_now()})
 
 
 def summary(bench: Bench, found: Analysis, truth: Injection | None) -> list[tuple[str, str, str]]:
     """Who said what of the cause, and whether it was so: rows of a table."""
+    if not is_open(bench):
+        return [("you", "-", "the diagnosis is open"), ("the classifier", "kept back", "-")]
     said = read_json(bench.evidence / WRITTEN).get("cause")
     real = truth.fault.name if truth else None
     rows = []
@@ -348,3 +280,20 @@ def summary(bench: Bench, found: Analysis, truth: Injection | None) -> list[tupl
          "classifier": found.verdict.cause, "settings": asdict(bench.settings)},
     )  # fmt: skip
     return rows
+
+
+def reasons(bench: Bench, found: Analysis) -> list[str]:
+    """The classifier's evidence, a line each; kept back with the seal."""
+    if not is_open(bench):
+        return ["the classifier's cause and its reasons are kept back with the seal"]
+    v = found.verdict
+    lines = [f"  for: {words}" for words in v.evidence_for]
+    lines += [f"  against: {words}" for words in v.evidence_against]
+    return [f"the classifier, confidence {v.confidence}", *lines]
+
+
+def head(bench: Bench, page: Path, n_lines: int = 23) -> str:
+    """The first lines of the page; it names the cause, so not before the reveal."""
+    if not is_open(bench):
+        return f"{page.name} names the classifier's cause: read it when you have written yours"
+    return "\n".join(page.read_text().splitlines()[:n_lines])

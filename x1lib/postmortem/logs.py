@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from x1lib.postmortem.classifier import LR_RATIO
+from x1lib.postmortem.rewound import PostmortemError
 from x1lib.stability import detect
 
 APART = 32  # values within which alarms belong to one spike
@@ -41,9 +42,16 @@ def read_log(
     """Judge the spikes of a loss curve by the log alone; alarms by `rule` of x1lib.stability.
 
     loss, grad_norm, lr: 1-D, of equal length. Which of four causes it was needs the batch and the
-    state: a log shows neither, so only a rate that is logged wrong can be named.
+    state: a log shows neither, so only a rate that is logged wrong can be named. Raises
+    PostmortemError where the curves are not of one length.
     """
     loss = np.asarray(loss, float)
+    for name, curve in (("grad_norm", grad_norm), ("lr", lr)):
+        if curve is not None and np.shape(curve) != loss.shape:
+            raise PostmortemError(
+                f"{name} has shape {np.shape(curve)}, the loss {loss.shape}; give curves of one"
+                " length"
+            )
     found, last = [], -(10**9)
     for place in detect(loss, rule, **options).tolist():
         if place - last > APART:

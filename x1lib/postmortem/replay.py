@@ -33,7 +33,7 @@ class Outcome:
     that level at the last step [nats]. heldout: loss of held-out text there [nats / token].
     peak_loss: of a batch, above its level before. tokens_lost: trained again or read for nothing,
     and those until the probe is back; None where it does not come back. usd_lost: their price.
-    series: loss and probe by step.
+    series: step, loss and probe.
     """
 
     name: str
@@ -73,13 +73,19 @@ class Theatre:
         return probe, float(np.median([one["loss"] for one in found]))
 
     def play(self, name: str, apply=None) -> Outcome:
-        """One replay to the horizon; raises PostmortemError where it cannot be made."""
+        """One replay to the horizon, a step of the run whatever state it begins at.
+
+        The spike counts from where its batches come: an older state meets them some steps sooner,
+        and a fault that is tied to a step at that step. Raises PostmortemError where it cannot be
+        made.
+        """
         (level, usual), at, cure = self.levels, self.at, CURES.get(name)
         run = self.run.again()
         if cure is None and apply is None:
             raise PostmortemError(f"unknown recovery {name!r}; give one of {', '.join(CURES)}")
         (apply or cure.apply)(run, at)
-        found = run.run(at.horizon - at.start, probe=True)
+        begun = run.step  # before at.start where the cure takes an older state
+        found = run.run(at.horizon - begun, probe=True)
         failed = next((one["failed"] for one in found if "failed" in one), None)
         steps = [one for one in found if "failed" not in one]
         losses = np.array([one["loss"] for one in steps])
@@ -89,12 +95,13 @@ class Theatre:
         peak = float(after.max()) if len(after) else float("inf")
         end = float(np.median(after[-BACK:])) if len(after) and not failed else float("inf")
         back = self._back(after, failed)
-        lost = None if back is None else self._tokens_lost(cure, back)
+        lost = None if back is None else self._tokens_lost(cure, back, begun)
         return Outcome(
             name, peak, end, None if failed else self._heldout(),
             float(losses[lead_in:].max(initial=-np.inf)) - usual, back, lost,
             None if lost is None or self.usd_per_token is None else lost * self.usd_per_token,
-            {"loss": losses.tolist(), "probe": probes.tolist()}, failed,
+            {"step": [one["step"] for one in steps], "loss": losses.tolist(),
+             "probe": probes.tolist()}, failed,
         )  # fmt: skip
 
     @staticmethod
@@ -106,11 +113,11 @@ class Theatre:
         last = int(over[-1]) + 1 if len(over) else 0
         return last if last < len(after) else None
 
-    def _tokens_lost(self, cure: Cure | None, back: int) -> int:
+    def _tokens_lost(self, cure: Cure | None, back: int, begun: int) -> int:
         """What is trained again from the checkpoint on, what is skipped, and the way back."""
         steps = back
         if cure is None or cure.rewinds:
-            steps += self.at.onset + self.at.n_steps - 1 - self.at.start
+            steps += self.at.onset + self.at.n_steps - 1 - begun
         return steps * self.tokens_a_step
 
     def _heldout(self) -> float:

@@ -13,9 +13,9 @@ from x1lib import tracking
 from x1lib.postmortem.analysis import MOST_STEPS, Analysis
 from x1lib.postmortem.cures import AFTER, CURES, HOLD
 from x1lib.postmortem.replay import Outcome, better
+from x1lib.postmortem.room import ANALYSIS, EVIDENCE, PAGE, make_room
 from x1lib.tracking.manifest import write_json
 
-PAGE, EVIDENCE = "spike-postmortem.md", "spike"
 NORMS, TOKENS = "grad-norm.png", "token-histogram.png"
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#9a9a9a"  # Okabe & Ito's, as in loss-curve.png
 SHOWN_STEPS = 120  # before the spike, in the figure
@@ -24,14 +24,16 @@ SHOWN_STEPS = 120  # before the spike, in the figure
 def write(found: Analysis, out: Path | str | None = None, log=print) -> Path:
     """Write the page and its folder of evidence into `out`, the run's parent where it is None.
 
-    The figures need matplotlib (extra `lab`); without it the page says that they are missing.
+    What lies there about another run is moved aside first, and `log` says where. The figures need
+    matplotlib (extra `lab`); without it the page says that they are missing.
     """
     out = found.folder.absolute().parent if out is None else Path(out)
     folder = out / EVIDENCE
+    make_room(out, found.folder.name, found.manifest.get("run_id"), log)
     folder.mkdir(parents=True, exist_ok=True)
     found.trace.save(folder / "trace.json")
     write_json(folder / "step.json", found.detail.to_json())
-    write_json(folder / "analysis.json", tracking.metrics.finite(found.to_json()))
+    write_json(folder / ANALYSIS, tracking.metrics.finite(found.to_json()))
     figures = draw(found, folder, log)
     path = out / PAGE
     path.write_text(tracking.scrub(page(found, figures)))
@@ -44,7 +46,7 @@ def page(found: Analysis, figures: bool = True) -> str:
     at, verdict, f = found.incident, found.verdict, found.features
     last = at.onset + at.n_steps - 1
     longer = ", and not over by then" if at.n_steps >= MOST_STEPS else ""
-    name = verdict.cause if verdict.cause != "unknown" else "cause unknown"
+    name = {"unknown": "cause unknown", "clean": "no spike"}.get(verdict.cause, verdict.cause)
     lines = [
         f"# Post-mortem: {name}, at step {at.onset:,} of {found.folder.name}",
         "",
@@ -169,7 +171,8 @@ def _outcomes(found: Analysis) -> list[str]:
         "## Recovery",
         "",
         f"Each from the checkpoint of step {found.incident.start:,} (earlier-checkpoint: from the"
-        f" one before it), held for {HOLD} steps from the spike on and read {AFTER} steps later,"
+        " one before it, so it meets the spike's batches some steps sooner), held for"
+        f" {HOLD} steps from the spike on and read {AFTER} steps later,"
         " beside the untouched control. Placebos, which leave out as many innocent batches, end"
         f" up to {noise['end']:.3f} nats from it on the probe and {noise['heldout']:.3f} on other"
         " held-out text: less than that is noise. Losses in nats a token; the probe above its level"
@@ -299,7 +302,8 @@ def plot_tokens(figure, found: Analysis) -> None:
     axes.set_xlabel("tokens by frequency in the corpus: the most frequent 10%, the next, ...")
     axes.set_ylabel("share of tokens")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.set_ylim(0, 1.2 * max(batch.max(), corpus.max()))  # the legend lies above the bars
+    axes.legend(frameon=False, loc="upper left", ncols=2)
     ratio = batch[-1] / max(corpus[-1], 1e-9)
     axes.set_title(
         f"The rarest tenth is {ratio:.1f} times as common in the batch as in the corpus",

@@ -107,6 +107,8 @@ class Rewound:
         """Put a state in place, copied, so that it can be put there again."""
         tensors = {g: {k: t.clone() for k, t in group.items()} for g, group in tensors.items()}
         checkpoint.restore_training(self.model, self.optimizer, tensors)
+        # A step that was not finite leaves its gradient, to which the next one would be added.
+        self.optimizer.zero_grad(set_to_none=True)
         self.step, self.sample, self.skip = step, sample, list(skip)
         self._fit()
 

@@ -141,6 +141,8 @@ class Injection:
             options = {name: float(given.get(name, known[name])) for name in known}
         except ValueError as error:
             raise StabilityError(f"inject is {spec!r}: {error}; give numbers") from error
+        if not all(math.isfinite(v) for v in (strength, *options.values())):
+            raise StabilityError(f"inject is {spec!r}; give finite numbers")
         steps, step = options.pop("steps"), int(match[2])
         if not fault.low < strength <= fault.high:
             raise StabilityError(
@@ -153,8 +155,6 @@ class Injection:
                 f"inject is {spec!r}: {steps:g} steps at step {step}; give whole ones that begin at"
                 " step 1 or later"
             )
-        if not all(math.isfinite(v) for v in (strength, *options.values())):
-            raise StabilityError(f"inject is {spec!r}; give finite numbers")
         if options.get("kind", 0) not in range(len(KINDS)):
             raise StabilityError(f"inject: kind is {options['kind']:g}; give 0, 1 or 2: {KINDS}")
         if options.get("jump", 1) <= 0 or (fault.name == "adam-beta2" and strength == 1):
