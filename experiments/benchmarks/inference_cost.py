@@ -55,7 +55,7 @@ def main() -> None:
             models[f"{name} {kind}"] = inference.quantize(base, kind)
             used[f"{name} {kind}"] = inference.use_kernels(models[f"{name} {kind}"], log=str)
     batches = tuple(int(n) for n in options.batches.split(","))
-    peaks = {name: inference.machine_peak(model) for name, model in models.items()}
+    peaks = inference.machine_peaks(models)
     rows = inference.decode_benchmark(
         models, batches, options.prompt_tokens, options.new_tokens, options.repeats,
         peaks=peaks, log=print,
