@@ -189,9 +189,9 @@ else:
 lab01.seeds(results.points) if floor else None
 
 # %% [markdown]
-# **Takeaway:** a difference below twice this floor, from one run each, is no finding. Every "better" in this course is judged by it.
+# **Takeaway:** a difference below nearly three times this floor, from one run each, is no finding: that of two runs spreads √2 times as far as one, and 1.96 · √2 = 2.8. Every "better" in this course is judged by it.
 #
-# 🇪🇸 Dos entrenamientos idénticos salvo en la semilla no acaban igual. Esa distancia es el suelo de ruido: una mejora menor que el doble de ella, con una sola ejecución por cada lado, no demuestra nada.
+# 🇪🇸 Dos entrenamientos idénticos salvo en la semilla no acaban igual. Esa distancia es el suelo de ruido: una mejora que no llega a casi el triple (1,96 · √2 = 2,8 veces), con una sola ejecución por cada lado, no demuestra nada.
 
 # %% [markdown]
 # ## Two forms, one question

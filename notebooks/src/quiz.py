@@ -17,7 +17,7 @@
 #
 # Which of all this would you still get right in a month? Sixteen questions, two of each objective, thirteen right pass. The wrong answers are not nonsense: each is a slip that people make, such as another count of N, a forgotten factor, or the brief's own arithmetic. Most numbers are drawn, and their answers are computed by the same library that you used.
 #
-# Allow 45 minutes, paper and the notebooks at hand. It may be taken again, with other questions and other numbers.
+# Allow 45 minutes, paper and the notebooks at hand. It may be taken again, with other questions and other numbers: once graded, the answers of a seed are known, so of each seed only the first attempt counts.
 
 # %%
 from x1lib import check, quiz
@@ -29,7 +29,7 @@ for name, questions in quiz.objectives().items():
     print(f"{name:<11} {len(questions)} questions, from {questions[0].notebook}")
 
 # %% [markdown]
-# 🇪🇸 Dieciséis preguntas, dos por cada objetivo; se aprueba con trece. Las respuestas falsas no son disparates, sino errores que cualquiera comete: contar otros parámetros, olvidar un factor o fiarse de un enunciado. Puedes repetirlo: cambian las preguntas y también los números.
+# 🇪🇸 Dieciséis preguntas, dos por cada objetivo; se aprueba con trece. Las respuestas falsas no son disparates, sino errores que cualquiera comete: contar otros parámetros, olvidar un factor o fiarse de un enunciado. Puedes repetirlo: cambian las preguntas y también los números. De cada semilla solo cuenta el primer intento, porque después ya se conocen las respuestas.
 
 # %% [markdown]
 # ## Take it
@@ -45,7 +45,7 @@ Quiz()
 # %% [markdown]
 # ## What is recorded
 #
-# `quiz-score.json` holds the seed, your letters and a hash of what was asked, so that anyone can grade it again: `python -m x1lib.quiz --regrade FILE`. A score that its answers do not earn is found. A rehearsal by machine (`--rehearse`) is marked as one and passes nothing.
+# `quiz-score.json` holds the seed, your letters and a hash of what was asked, so that anyone can grade it again: `python -m x1lib.quiz --regrade FILE`. A score that its answers do not earn is found; a record that cannot be graded again stops the quiz before it asks anything, until you move the file away. A rehearsal by machine (`--rehearse`) is marked as one and passes nothing.
 
 # %%
 print("quiz:", quiz.status(project_root() / LAB / quiz.SCORES))
