@@ -110,6 +110,14 @@ def test_replays_name_the_recovery_with_the_lowest_median():
     assert drawn(picture) != drawn(figures.replays(recorded, {}))
 
 
+def test_replays_show_how_far_placebos_reach():
+    played = {"untouched": [1.0], "skip-batch": [0.1], "placebo": [0.7, 1.2]}
+    picture = figures.replays({"garbage": played}, {})
+    assert "skip-batch 0.10 nats, placebos 0.70 to 1.20." in picture.words
+    other = figures.replays({"garbage": played | {"placebo": [0.7, 0.9, 1.2]}}, {})
+    assert other.words == picture.words and drawn(other) != drawn(picture)
+
+
 def test_interventions_say_each_median_with_its_sign():
     gains = {"young": {"cooldown": {"book": [0.2, 0.3, -0.9], "pages": [-0.1]}}}
     picture = figures.interventions(gains)

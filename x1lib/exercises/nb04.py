@@ -58,7 +58,8 @@ def cause_of_spike() -> Key:
         {
             "corrupt-data": "The batch it is; but what is odd is which tokens it holds, not that"
             " they lost their order.",
-            "adam-beta2": "Then g^2 / v would be far above 1, and any batch would do it.",
+            "adam-beta2": "Then updates would be several times their usual size, the gradient over"
+            " the root of v too, and any batch would do it.",
             "lr-too-high": "Rate and update are as usual.",
         },
         choices=named,

@@ -219,6 +219,7 @@ def alarms(loss, probe, rules: Sequence[str], begins: int = 1) -> Picture:
 def replays(recorded: Mapping[str, Mapping[str, Sequence[float]]], live: Mapping[str, Mapping]):
     """The probe's highest rise after each recovery, a panel a cause, a dot a seed; bar: median.
 
+    A band spans the dots of "placebo", if there are any.
     recorded: cause -> recovery -> rises by seed [nats]. live: the same for the replays made now,
     one number each.
     """
@@ -231,6 +232,10 @@ def replays(recorded: Mapping[str, Mapping[str, Sequence[float]]], live: Mapping
             row = len(names) - 1 - names.index(name)
             axes.plot(peaks, [row] * len(peaks), "o", ms=4, color=COLORS[0], alpha=0.6)
             axes.plot(middle[name], row, "|", ms=11, mew=2, color="0.15")
+        said = ""
+        if span := played.get("placebo"):
+            axes.axvspan(min(span), max(span), color="0.93", zorder=0)
+            said = f", placebos {min(span):.2f} to {max(span):.2f}"
         now = live.get(cause, {})
         rows = [len(names) - 1 - names.index(name) for name in now]
         axes.plot(list(now.values()), rows, "o", ms=9, mfc="none", color=COLORS[1])
@@ -241,9 +246,9 @@ def replays(recorded: Mapping[str, Mapping[str, Sequence[float]]], live: Mapping
         axes.set_title(cause, loc="left", fontsize=9)
         best = min(middle, key=middle.get)
         words.append(
-            f"{cause}: untouched {middle['untouched']:.2f}, {best} {middle[best]:.2f} nats"
+            f"{cause}: untouched {middle['untouched']:.2f}, {best} {middle[best]:.2f} nats{said}"
         )
-    title = "Each cause has a recovery of its own (dots: recorded seeds, bar: median, ring: live)"
+    title = "Each cause has its recovery (dots: recorded, bar: median, ring: live, grey: placebos)"
     return _done(figure, title, f"Medians, the lowest of each cause: {'; '.join(words)}.")
 
 
