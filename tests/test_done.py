@@ -10,7 +10,7 @@ import pytest
 from lab_folder import copied, rehearsed
 
 from x1lib.budget_guard import Ledger
-from x1lib.done import EXIT_OPEN, EXIT_REHEARSED, DoneError, State, exit_code, look
+from x1lib.done import BOXES, EXIT_OPEN, EXIT_REHEARSED, DoneError, State, exit_code, look
 from x1lib.done.__main__ import main
 from x1lib.done.box import Box
 from x1lib.done.postmortem import png_fault
@@ -97,7 +97,33 @@ def test_an_empty_folder_says_what_makes_each_box(tmp_path, capsys):
     for command in ("lab00", "lab01", "lab02", "quiz", "lab03"):
         assert f"-> make {command}" in said
     assert said.count("[ ]") == 6 and "exercises: 0 of" in said
-    assert (tmp_path / REFLECTIONS).exists()
+    assert list(tmp_path.iterdir()) == []  # it is not the course's folder
+
+
+def test_a_page_for_reflections_is_begun_where_a_lab_has_written(tmp_path):
+    (tmp_path / "scaling-law").mkdir()
+    (tmp_path / "scaling-law" / "fit.json").write_text("{")
+    (tmp_path / "run-local").mkdir()
+    (tmp_path / "run-local" / "manifest.json").write_text('{"tokens": 9, "mfu": 0.4}')
+    boxes = look(tmp_path)  # every box, whatever stands there
+    assert {box.state for box in boxes.values()} == {State.OPEN}
+    assert "is new" in boxes["reflections"].faults[0]
+    page = (tmp_path / REFLECTIONS).read_text()
+    assert page.count(PLACE) == 4 and "> " not in page
+
+
+def test_no_damage_to_one_box_keeps_the_others_from_a_look(lab, monkeypatch, capsys):
+    def broken(lab: Path, log) -> Box:
+        raise RuntimeError("a tensor of 3 into one of 4")
+
+    monkeypatch.setitem(BOXES, "triple", broken)
+    boxes = look(lab, ["triple", "quiz"])
+    assert boxes["triple"].state is State.OPEN and boxes["triple"].command == "make lab01"
+    assert "RuntimeError: a tensor of 3 into one of 4" in boxes["triple"].faults[0]
+    assert boxes["quiz"].state is State.REHEARSED
+    assert main([str(lab), "--only", "triple,quiz"]) == EXIT_OPEN
+    said = capsys.readouterr().out
+    assert "[ ] 2. the triple: open" in said and "[~] 4. the quiz" in said
 
 
 def test_a_folder_or_box_that_is_not_there_is_refused(tmp_path, capsys):
@@ -161,6 +187,7 @@ def other_record(run: Path) -> None:
         (lambda run: flip(run / SAMPLE), "heldout-sample.npy: the file is not the one"),
         (lambda run: (run / "loss-curve.png").unlink(), "the file is missing"),
         (lambda run: (run / "manifest.json").write_text("{"), "is damaged"),
+        (lambda run: (run / "manifest.json").write_text("[]"), "holds no object"),
         (lambda run: (run / "manifest.json").unlink(), "neither run-cloud nor run-local"),
         (lambda run: manifest(run, "tokens", value=-1), "tokens: -1"),
         (lambda run: manifest(run, "status", value="running"), "finished"),
@@ -171,6 +198,7 @@ def other_record(run: Path) -> None:
         (lambda run: manifest(run, "val_loss", value=1.0), "val_loss is 1.0"),
         (lambda run: manifest(run, "heldout_sample", value=None), "kept no held"),
         (lambda run: manifest(run, "config", "hours", value=1e-6), "and had 1e-06"),
+        (lambda run: manifest(run, "wall_clock_seconds", value=1e9), "by its manifest and 0.0"),
         (lambda run: (run.parent / "ledger.jsonl").write_text("{}\n"), "ledger.jsonl is damaged"),
     ],
 )  # fmt: skip
@@ -298,6 +326,11 @@ def scaled(out: Path, *keys: str, by: float = 1.02) -> None:
     set_json(out / "fit.json", *keys, value=by * values)
 
 
+def cut(path: Path) -> None:
+    """End a file in the middle of its last line, as a full disk does."""
+    path.write_text(path.read_text().rstrip()[:-3])
+
+
 LAW = ("joint_fits", "total")
 
 
@@ -314,6 +347,8 @@ LAW = ("joint_fits", "total")
         (lambda out: manifest(first_run(out), "val_loss", value=4.0), "val_loss of"),
         (lambda out: manifest(first_run(out), "config", "lr", value=0.1), "lr"),
         (lambda out: (first_run(out) / "metrics.jsonl").write_text(""), "says another loss"),
+        (lambda out: (first_run(out) / "metrics.jsonl").unlink(), "metrics.jsonl cannot be read"),
+        (lambda out: cut(first_run(out) / "metrics.jsonl"), "metrics.jsonl cannot be read"),
         (lambda out: (out / "fit.json").unlink(), "fit.json is missing"),
         (lambda out: scaled(out, *LAW, "law", "alpha_n"), "the joint law is not the one"),
         (lambda out: scaled(out, "fits", "total", "law", "E"), "the additive law is not the one"),
@@ -327,6 +362,7 @@ LAW = ("joint_fits", "total")
         (lambda out: edit(out / "prediction.md", "D_opt(1B) = ", "D_opt(1B) = 9"), "does not say"),
         (lambda out: edit(out / "prediction.md", "| noise of seed", "| luck of seed"), "does not"),
         (lambda out: (out / "prediction.md").unlink(), "prediction.md is missing"),
+        (lambda out: (out / "prediction.md").write_bytes(b"\xff\xfe"), "does not say"),
     ],
 )  # fmt: skip
 def test_a_damaged_triple_is_found(lab, damage, said):
@@ -387,6 +423,7 @@ PAGE = "spike-postmortem.md"
         (lambda lab: (lab / "spike" / "step.json").unlink(), "step.json is missing"),
         (lambda lab: evidence(lab, "step", "step", value=40), "step.json is of step 40"),
         (lambda lab: evidence(lab, "analysis", "outcomes", value={}), "no recovery"),
+        (lambda lab: evidence(lab, "analysis", "outcomes", value=["one"]), "lacks"),
         (lambda lab: evidence(lab, "analysis", "verdict", value={}), "lacks"),
         (lambda lab: evidence(lab, "trace", "series", "step", value=[1]), "reach"),
     ],
@@ -416,8 +453,12 @@ def test_a_persons_pass_is_done_and_a_fail_is_open(lab):
     paper = Paper(2)
     answers = machine_answers(paper)
     save(grade(paper, dict(list(answers.items())[:12])), lab / "quiz-score.json")
-    assert checked(lab, "quiz").state is State.REHEARSED
-    save(grade(paper, answers), lab / "quiz-score.json")
+    box = checked(lab, "quiz")
+    assert box.state is State.REHEARSED
+    assert box.faults == (f"your own: 12 of {N_ASKED} right at best; 13 pass",)
+    save(grade(paper, answers), lab / "quiz-score.json")  # its key has been read by now
+    assert checked(lab, "quiz") == box
+    save(grade(Paper(3), machine_answers(Paper(3))), lab / "quiz-score.json")
     box = checked(lab, "quiz")
     assert box.state is State.DONE and f"16 of {N_ASKED}" in box.found
     record = json.loads((lab / "quiz-score.json").read_text())
@@ -490,13 +531,22 @@ def test_the_template_holds_the_runs_figures_and_is_no_answer(lab):
     assert all(question in page for question in QUESTIONS) and page.count(PLACE) == 4
     assert "> Measured: MFU" in page and "> Your law: D_opt(1B)" in page
     again = checked(lab, "reflections")
+    (lab / REFLECTIONS).unlink()
+    for path in ("run-local/manifest.json", "scaling-law/fit.json"):
+        values = json.loads((lab / path).read_text())
+        values.pop("n_params", values.pop("prediction_1e9", None))
+        (lab / path).write_text(json.dumps(values))
+    checked(lab, "reflections")  # figures that are not there are left out
+    page = (lab / REFLECTIONS).read_text()
+    assert page.count(PLACE) == 4 and "> Measured: MFU" in page and "> Your law" not in page
     assert again.faults == tuple(f"question {i} has no answer" for i in range(1, 5))
 
 
 def test_four_answers_of_ones_own_are_done(lab):
     answers = [f"{ANSWER} That is answer {i}." for i in range(4)]
     answered(lab, *answers)
-    assert checked(lab, "reflections").state is State.DONE
+    box = checked(lab, "reflections")
+    assert box.state is State.DONE and box.found.endswith("counted, not read")
     for i, (words, said) in enumerate(
         [
             ("Too short by far.", "question 1 is answered in"),

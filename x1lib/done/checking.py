@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from x1lib import X1Error
 from x1lib.done import cost, postmortem, quizbox, reflections, run, triple
-from x1lib.done.box import Box, DoneError, State
+from x1lib.done.box import Box, DoneError, State, open_box
 
-BOXES = {
-    "run": run.check,
-    "triple": triple.check,
-    "postmortem": postmortem.check,
-    "quiz": quizbox.check,
-    "cost": cost.check,
-    "reflections": reflections.check,
+_MODULES = {
+    "run": run,
+    "triple": triple,
+    "postmortem": postmortem,
+    "quiz": quizbox,
+    "cost": cost,
+    "reflections": reflections,
 }
+BOXES = {name: module.check for name, module in _MODULES.items()}
 EXIT_OPEN, EXIT_REHEARSED = 1, 3
 
 
@@ -31,7 +33,17 @@ def look(
         raise DoneError(f"{lab} is no folder; give the one that the labs write to")
     if unknown := [name for name in only if name not in BOXES]:
         raise DoneError(f"no box {unknown[0]!r}; there are {', '.join(BOXES)}")
-    return {name: BOXES[name](lab, log) for name in BOXES if name in only}
+    return {name: _checked(name, lab, log) for name in BOXES if name in only}
+
+
+def _checked(name: str, lab: Path, log: Callable) -> Box:
+    """A box; an open one where its check itself fails: no damage keeps the others from a look."""
+    try:
+        return BOXES[name](lab, log)
+    except Exception as error:  # whatever stands in the files of a folder
+        module = _MODULES[name]
+        said = str(error) if isinstance(error, X1Error) else f"{type(error).__name__}: {error}"
+        return open_box(module.NAME, [f"it could not be checked ({said})"], module.AGAIN)
 
 
 def exit_code(boxes: dict[str, Box]) -> int:

@@ -38,7 +38,7 @@ def check(lab: Path, log=lambda line: None) -> Box:
     if not faults:
         try:
             faults += _agreement(page, evidence)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             faults.append(f"{EVIDENCE}/ lacks {error}")
     if faults:
         return open_box(NAME, faults, AGAIN)

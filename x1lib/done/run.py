@@ -22,6 +22,7 @@ PARTS = 16  # of the sample, whose spread says how far it may be from all held-o
 BATCH_TOKENS = 1024  # a pass: with GPT-2's vocabulary the logits are 0.2 GB a copy
 DEVIATIONS = 4  # standard errors by which a sample's mean may miss that of the whole text
 CENT = 0.01
+SAME_TIME, SLACK_HOURS = 0.01, 60 / 3600  # the manifest is written a moment before the last line
 NEEDED = ("checkpoint/model.safetensors", "checkpoint/config.json", "loss-curve.png")
 AGAIN = "make lab00   (on a rented card: experiments/X1-pretraining/cloud/README.md)"
 
@@ -121,6 +122,11 @@ def _hours(folder: Path, values: dict, log) -> list[str]:
     hours, ceiling = values["wall_clock_seconds"] / 3600, values["config"]["hours"]
     if ceiling and hours > ceiling:
         raise DoneError(f"{folder.name} took {hours:.2f} h and had {ceiling:g}")
+    clock = [r["elapsed_seconds"] for r in tracking.read_metrics(folder) if "elapsed_seconds" in r]
+    recorded = max(clock, default=0.0) / 3600
+    if not math.isclose(hours, recorded, rel_tol=SAME_TIME, abs_tol=SLACK_HOURS):
+        raise DoneError(f"{folder.name} took {hours:.2f} h by its manifest and {recorded:.2f} h by"
+                        " metrics.jsonl")  # fmt: skip
     return [f"{hours:.2f} h" + (f" of {ceiling:g}" if ceiling else "")]
 
 

@@ -99,10 +99,14 @@ def _points(out: Path, design: Design) -> list[Point]:
 def _recorded(folder: Path, row: Point) -> None:
     """The loss is the last that the run recorded of the held-out documents."""
     last = None
-    for raw in (folder / "metrics.jsonl").read_text(errors="replace").splitlines():
-        if '"kind": "eval"' in raw and '"name": "documents"' in raw:
-            last = raw
-    if last is None or json.loads(last)["loss"] != row.val_loss:
+    try:
+        text = (folder / "metrics.jsonl").read_text(errors="replace")
+        for raw in text.splitlines():
+            if '"kind": "eval"' in raw and '"name": "documents"' in raw:
+                last = json.loads(raw)["loss"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DoneError(f"{row.run_id}: metrics.jsonl cannot be read ({error})") from error
+    if last is None or last != row.val_loss:
         raise DoneError(f"{row.run_id}: metrics.jsonl says another loss than its manifest")
 
 
@@ -182,7 +186,8 @@ def _prediction(out: Path, design: Design, rows: list[Point], found: dict) -> st
     path = out / PREDICTION_MD
     if not path.exists():
         raise DoneError(f"{PREDICTION_MD} is missing")
-    page, bar = path.read_text(encoding="utf-8").splitlines(), found["prediction_1e9"]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    page, bar = text.splitlines(), found["prediction_1e9"]
     # JSON has no infinity: an open end is null there.
     opened = {k: [math.inf if end is None else end for end in v] if isinstance(v, list) else v
               for k, v in bar.items()}  # fmt: skip

@@ -84,6 +84,8 @@ def check(folder: Path, missing_ok: bool = False) -> dict:
         raise ManifestError(f"{path} does not exist; give the folder of a run") from error
     except ValueError as error:
         raise ManifestError(f"{path} is damaged ({error}); start the run again") from error
+    if not isinstance(values, dict):
+        raise ManifestError(f"{path} is damaged (it holds no object); start the run again")
     if values.get("format") != MANIFEST_FORMAT:
         raise ManifestError(
             f"{path} has format {values.get('format')!r} and this version of x1lib reads"
