@@ -68,7 +68,7 @@ guess_late = None  # steps from a jump to the probe's peak, updates clipped in t
 #
 # Two layers, width 64, 512 tokens a step: the trainer's model, optimiser and step, held in memory; `tiny` makes such a run at step 0. A *trunk* of 200 steps is trained once. What follows branches from it or starts afresh, **live**, in this notebook. Three tables would take too long: they are **recorded**, over several seeds, by scripts in `experiments/benchmarks`, and some of their points are made again live. Each figure and table says which is which.
 
-# %%
+# %% tags=["nbval-check-output"]
 run = tiny()
 n_params = sum(p.numel() for p in run.params)
 print(f"{n_params:,} parameters, {text().vocab_size:,} tokens in the vocabulary")
@@ -534,7 +534,7 @@ for cause, own in zip(rises, ("skip-batch", "beta2-lower", "schedule-mended"), s
 figures.replays(rises, peak)
 
 # %% [markdown]
-# Read the grey first. A few other batches *before* a spike, all of them sound, change its peak to anything from 35% to 185% of what it was; what lies in the grey proves nothing. Most recoveries do, and so does leaving the batches out wherever they were not the cause. Out of it lie each cause's own: the batches left out, a lower β₂, a mended schedule. But `lr-cut` stays below its seed's placebos for all three, so **"it helped" says nothing of the cause**.
+# Read the grey first. A few other batches *before* a spike, all of them sound, change its peak to anything from 35% to 185% of what it was; what lies in the grey proves nothing. Most recoveries lie there, and so does leaving the batches out wherever they were not the cause (medians). Out of it lie each cause's own: the batches left out, a lower β₂, a mended schedule. But `lr-cut` stays below its seed's placebos for all three, so **"it helped" says nothing of the cause**.
 #
 # Why does `update-clip`, made for late second moments, do so little? Look at *when* the probe rises.
 
@@ -745,4 +745,4 @@ check.answer("04.4", cause_of_spike)
 # - **Other optimisers** (Muon, Lion) have no v; section 2 is about Adam.
 # - **One fault at a time.** Mixtures are untested.
 #
-# 🇪🇸 Los mecanismos se ven en un modelo diminuto; su frecuencia, no. Lo que permanece es el método: rebobinar, cambiar una sola cosa, comparar con un control y con un placebo.
+# 🇪🇸 Los mecanismos se ven en un modelo diminuto; su frecuencia, no. Lo que permanece es el método: rebobinar, cambiar una sola cosa, comparar con un testigo y con un placebo.
