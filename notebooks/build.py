@@ -101,7 +101,10 @@ def build(
         notebook = _execute(name, notebook, folder, parameters or {})
     elif target.exists():
         old = nbformat.read(target, as_version=4)
-        notebook = combine_inputs_with_outputs(notebook, old)
+        tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
+        notebook = combine_inputs_with_outputs(notebook, old)  # takes over the old tags as well
+        for cell, said in zip(notebook.cells, tags, strict=True):
+            cell.metadata["tags"] = said
     notebook = tidy(notebook)
     if reasons := refusals(notebook):
         raise BuildError(f"{name}: " + "; ".join(reasons))
@@ -163,7 +166,7 @@ def _execute(name: str, notebook: NotebookNode, folder: Path, parameters: dict) 
     attempt = ATTEMPTS / f"{name}.ipynb"
     attempt.parent.mkdir(parents=True, exist_ok=True)
     _write(attempt, _text(tidy(notebook)))
-    os.environ["X1_OFFLINE"] = "1"
+    os.environ |= {"X1_OFFLINE": "1", "X1_BUILDING": "1"}  # no downloads, none of one's own runs
     try:
         return papermill.execute_notebook(
             str(attempt),

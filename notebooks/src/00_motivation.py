@@ -83,6 +83,7 @@ def watched(line: str) -> None:
 
 made = train.train(train.Config(out=str(desk / "run"), **small), log=watched)
 print(made["status"], f"{made['tokens']:,} tokens")
+assert made["status"] == "finished" and made["tokens"] == 240 * 512
 
 # %%
 ignorance = math.log(made["shape"]["vocab_size"])
@@ -92,7 +93,7 @@ assert math.isclose(before, ignorance, rel_tol=0.02) and made["val_loss"] < igno
 lab00.curve(desk / "run")
 
 # %% [markdown]
-# **Takeaway.** A loss has a beginning that you can compute, and a unit. The spelling that appears in those samples is the first thing a model learns; sense is the last. You have now seen more of a run than most papers print.
+# **Takeaway.** A loss has a beginning that you can compute, and a unit. The spelling that appears in those samples is the first thing a model learns; sense is the last.
 #
 # 🇪🇸 La pérdida empieza donde dice el logaritmo del vocabulario y baja. Es el mismo programa que luego gastará tu dinero; solo cambia el tamaño.
 #
@@ -234,7 +235,7 @@ head = "shape", "layers x width", "heads / KV", "body", "total", "embedding", "K
 Table(head, rows)
 
 # %% [markdown]
-# Why these? **Depth and width** grow together, width / depth near 50: within a wide range the loss hardly minds the ratio (Levine et al. 2020, arXiv 2006.12467, on earlier findings), while many thin layers run one after another and leave a card idle. The brief's has a ratio of 24. **Width** also pays for the vocabulary: below 100M the embedding is a quarter to most of the model. **GQA** (Ainslie et al. 2023, arXiv 2305.13245) was made for decoding: it halves the *cache* of keys and values that is read for every token (above, two bytes a number). In training it saves less.
+# Why these? **Depth and width** grow together, width / depth near 50: within a wide range the loss hardly minds the ratio (Levine et al. 2020, arXiv 2006.12467, on earlier findings), while many thin layers run one after another and leave a card idle. The brief's has a ratio of 24. **Width** also pays for the vocabulary: below 100M parameters the embedding is more than a third of the model, up to most of it (the 1.3M of `tiny` included). **GQA** (Ainslie et al. 2023, arXiv 2305.13245) was made for decoding: it shrinks the *cache* of keys and values that is read for every token (above, two bytes a number): the course's shapes halve it, the brief's 12 heads over 4 leave a third. In training it saves less.
 
 # %% tags=["nbval-check-output"]
 family = [s for name, s in SHAPES.items() if name not in ("tiny", "240m")]
@@ -243,13 +244,16 @@ assert 36 < min(ratios) and max(ratios) < 57 and SHAPES["240m"].d_model / 32 == 
 fifty = SHAPES["50m"]
 spared = 2 * fifty.n_layers * fifty.d_model * 64 * (fifty.n_heads - fifty.n_kv_heads)
 share = 6 * spared / (flops_per_token(fifty, 1024) + 6 * spared)
+below_100m = [c for name in SHAPES if (c := count_params(name)).total < 100e6]
+assert all(1 / 3 < c.embedding / c.total < 0.75 for c in below_100m)
+assert SHAPES["240m"].n_heads == 3 * SHAPES["240m"].n_kv_heads
 print(f"GQA spares `50m` {share:.0%} of its training FLOPs, and half of its cache")
 assert 0.04 < share < 0.06 and fifty.n_heads == 2 * fifty.n_kv_heads
 
 # %% [markdown]
 # **Takeaway.** Count before you believe a name. The course offers both: `50m` by default, and the brief's as `240m`.
 #
-# 🇪🇸 Antes de creer el nombre de un modelo, cuéntalo: el del encargo tiene 240 millones de parámetros, no 50. Profundidad y anchura crecen juntas, y compartir claves y valores apenas ahorra al entrenar, pero a la mitad reduce lo que se lee al generar.
+# 🇪🇸 Antes de creer el nombre de un modelo, cuéntalo: el del encargo tiene 240 millones de parámetros, no 50. Profundidad y anchura crecen juntas, y compartir claves y valores apenas ahorra al entrenar, pero reduce a la mitad (a un tercio, en el del encargo) lo que se lee al generar.
 #
 # ## 6. What three sizes can tell
 #
@@ -288,7 +292,7 @@ assert best["1e9 tokens each"] == "100m" and best["1e18 FLOPs each"] == "50m"
 #
 # ## 7. Text and money
 #
-# Two claims about text, then four about money, each in a cell. Decide before you run one.
+# Two claims about text, then three about money, each in a cell. Decide before you run one.
 
 # %% tags=["nbval-check-output"]
 # The brief: "200 GB tokenised for 5B tokens"
@@ -379,7 +383,7 @@ motivation.compute(runs, ("50 dollars", C))
 #
 # An evening is at most 90 minutes. Rehearse each lab on your own machine; rent for the smoke run and the two nights only. lab01 comes before the real lab00, because its law seals a prediction that lab00 then tests. Each lab ends with lines that say what ran, what it cost and what comes next.
 #
-# What will it cost? Two plans at prices that somebody read, on the day stated: both labs in full (24 + 12 h), and the short one, `50m` on 5B tokens in the place of the 24 h. Put today's prices into `prices.toml`.
+# What will it cost? Two plans at prices that somebody read, on the day stated, each with half an hour for the smoke run: both labs in full (24 + 12 h), and the short one, `50m` on 5B tokens in the place of the 24 h. **At the prices read in 2026 only the short plan fits into \$50**; the full one fits the spot price of the brief, which is of 2024. Put today's prices into `prices.toml`, and choose lab00's night by them.
 
 # %%
 assert max(one.minutes for one in motivation.PATH) <= 90
@@ -387,20 +391,24 @@ motivation.path()
 
 # %%
 short = estimate("50m", n_tokens=5e9, mfu=0.40).hours  # a guess below 0.45, to be on the safe side
-rows = []
+smoke = sum(one.card_hours for one in motivation.PATH) - 24 - 12
+rows, fits = [], []
 for row in PRICES:
     price = row.usd_per_gpu_hour
     if row.gpu == "A100-80GB-SXM" and price and row.gpus == 1:  # sold one by one
-        full, less = (Plan("", h + 12, usd_fixed=3).usd(price) for h in (24, short))
+        full, less = (Plan("", smoke + h + 12, usd_fixed=3).usd(price) for h in (24, short))
+        fits += [(full <= 50, less <= 50)] if row.date.year == 2026 else []
         kind = "spot" if row.spot else "on demand"
         rows.append((PROVIDERS[row.provider], kind, row.date, price, f"{full:.0f}", f"{less:.0f}"))
-rented = sum(one.card_hours for one in motivation.PATH)
-print(f"in full {rented:g} h with the smoke run; the short plan {short:.1f} + 12 h")
-assert math.isclose(short, 6.84, abs_tol=0.01) and rows
+print(f"in full {smoke:g} + 24 + 12 h; the short plan {smoke:g} + {short:.1f} + 12 h")
+in_full, in_short = (sum(each) for each in zip(*fits, strict=True))
+print(f"of {len(fits)} prices read in 2026, {in_full} are low enough for the full plan", end=", ")
+print(f"{in_short} for the short one")
+assert math.isclose(short, 6.84, abs_tol=0.01) and smoke == 0.5 and rows
 Table(("A100-80GB-SXM at", "", "read on", "USD/h", "full [USD]", "short [USD]"), rows)
 
 # %% [markdown]
-# 🇪🇸 Once tardes de noventa minutos como mucho, un ensayo de un dólar y dos noches de alquiler. Los precios llevan fecha porque caducan: con algunos el plan completo no cabe en cincuenta dólares y el corto sí. Decidirlo de antemano es parte del oficio.
+# 🇪🇸 Once tardes de noventa minutos como mucho, un ensayo de un dólar y dos noches de alquiler. Los precios llevan fecha porque caducan: con los leídos en 2026 el plan completo no cabe en cincuenta dólares, y el corto sí. Decidirlo de antemano es parte del oficio.
 #
 # ## Exercises
 #
@@ -416,7 +424,7 @@ check.answer("00.1", times_too_large)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# `4`: `backward()` adds. (Adam would hide the slip, since it cancels a constant factor; clipping would not.) Unsure? Read lab00's section *Run*, `gradients` above all, or PyTorch's tutorial "Optimizing Model Parameters".
+# `4`: `backward()` adds. (Adam would hide the slip, since it cancels a constant factor; clipping would not.) Unsure? Read [`lab00`](lab00.ipynb)'s section *Run*, `gradients` above all, or PyTorch's tutorial ["Optimizing Model Parameters"](https://docs.pytorch.org/tutorials/beginner/basics/optimization_tutorial.html).
 #
 # </details>
 #
@@ -430,7 +438,7 @@ check.answer("00.2", bits_a_weight)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# `4 + 16 / 32`: half a bit more than the name says. Unsure? lab03 begins with quantisation by hand.
+# `4 + 16 / 32`: half a bit more than the name says. Unsure? [`lab03`](lab03.ipynb) begins with quantisation by hand.
 #
 # </details>
 #
@@ -444,7 +452,7 @@ check.answer("00.3", which_parallelism)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# `"tensor"`. Unsure? Notebook `02`, sections 6 to 8, builds all four from bytes; you need none of them for one card.
+# `"tensor"`. Unsure? [Notebook `02`](02_cluster_economics.ipynb), sections 6 to 8, builds all four from bytes; you need none of them for one card.
 #
 # </details>
 #

@@ -272,7 +272,7 @@ sweeps.valleys(law, (6e18, 3e19, 1e20, 3e20, 1e21, 3e21), shown)
 # 2. Is what the law leaves over as small as the noise?
 # 3. Does it find the size that it never saw?
 
-# %%
+# %% tags=["nbval-check-output"]
 path = project_root() / "experiments/reference/scaling-law/lab01-cpu-wide/points.csv"
 points = sweep.read_points(path) if path.exists() else []
 ours, held = (sweep.finished(points, role) for role in ("fit", "heldout"))
@@ -313,7 +313,7 @@ if points:
 #
 # And the other two approaches? They want what a small sweep lacks.
 
-# %%
+# %% tags=["nbval-check-output"]
 for name, approach in (("envelope", envelope), ("IsoFLOP", isoflop)):
     if not points:
         break
@@ -609,7 +609,7 @@ scaling.repetition(np.geomspace(1, 64, 60))
 #
 # **01.1 ●○○, 5 minutes.** How many tokens does this page's law (`besiroglu2024`) call optimal for the shape `50m`?
 
-# %%
+# %% tags=["nbval-check-output"]
 tokens_50m = None  # tokens
 
 check.answer("01.1", tokens_50m)
@@ -623,7 +623,7 @@ check.answer("01.1", tokens_50m)
 #
 # **01.2 ●●○, 10 minutes.** Somebody fits α = 0.30 and β = 0.40. With which power of C do *tokens* grow?
 
-# %%
+# %% tags=["nbval-check-output"]
 exponent_of_tokens = None  # of C
 
 check.answer("01.2", exponent_of_tokens)
@@ -637,7 +637,7 @@ check.answer("01.2", exponent_of_tokens)
 #
 # **01.3 ●●○, 10 minutes.** You have 2B unique tokens and want the worth of 6B fresh ones. How many epochs, by Muennighoff's law?
 
-# %%
+# %% tags=["nbval-check-output"]
 epochs_needed = None  # epochs
 
 check.answer("01.3", epochs_needed)
@@ -651,7 +651,7 @@ check.answer("01.3", epochs_needed)
 #
 # **01.4 ●●○, 15 minutes.** A model is trained compute-optimally to loss 2.5 by this page's law. After how many tokens served has serving cost as many FLOPs as training did?
 
-# %%
+# %% tags=["nbval-check-output"]
 served_tokens = None  # tokens
 
 check.answer("01.4", served_tokens)
@@ -665,7 +665,7 @@ check.answer("01.4", served_tokens)
 #
 # **01.5 ●●●, 10 minutes.** Five sizes, all trained on 1e9 tokens. How many of the law's five unknowns can they determine?
 
-# %%
+# %% tags=["nbval-check-output"]
 rank_of_five_sizes = None  # unknowns
 
 check.answer("01.5", rank_of_five_sizes)

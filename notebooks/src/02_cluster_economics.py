@@ -75,7 +75,7 @@ guess_cards_70b = None  # fewest A100-80GB that can hold a 70B model while it tr
 #
 # A card multiplies matrices at so many FLOP/s and reads its memory at so many bytes/s. Their ratio is the *ridge*: do more FLOPs than that with each byte and arithmetic is the limit; do fewer and memory is. Data sheets like to print FLOP/s "with sparsity", twice what dense matrices reach; these are dense.
 
-# %%
+# %% tags=["nbval-check-output"]
 CARDS = ("A100-80GB-SXM", "H100-80GB-SXM", "H200-141GB-SXM", "B200-180GB-SXM", "L40S", "RTX-4090")
 assert GPUS["H200-141GB-SXM"].bf16_flops_per_sec == GPUS["H100-80GB-SXM"].bf16_flops_per_sec
 money.specs(CARDS)
@@ -86,7 +86,7 @@ money.specs(CARDS)
 # A training step pushes thousands of tokens through each matrix. Decoding pushes one token for each text that it is writing. Same model, same card.
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def intensity(tokens: int, k: int = 4096, n: int = 4096) -> float:  # 4,096 wide: a 7B model
     flops = 2 * tokens * k * n
     moved_bytes = 2 * (tokens * k + k * n + tokens * n)
@@ -100,7 +100,7 @@ print({what: round(at, 1) for what, at in points.items()})
 # %% [markdown]
 # **Check.** With few tokens only the weights count, so the intensity is the number of tokens. With many, it approaches that of the matrix alone, half its width. The A100's ridge lies between.
 
-# %%
+# %% tags=["nbval-check-output"]
 assert math.isclose(intensity(1), 1, rel_tol=1e-3)
 assert math.isclose(intensity(10**9), 4096 / 2, rel_tol=1e-3)
 assert intensity(64) < money.ridge("A100-80GB-SXM") < intensity(8192)
@@ -109,7 +109,7 @@ money.roofline(("A100-80GB-SXM", "H100-80GB-SXM", "B200-180GB-SXM", "RTX-4090"),
 # %% [markdown]
 # So one text is written at the speed of memory: for each token every weight is read once. That gives a ceiling without any benchmark.
 
-# %%
+# %% tags=["nbval-check-output"]
 weight_bytes = 2 * 7e9
 tokens_per_sec = GPUS["A100-80GB-SXM"].memory_bytes_per_sec / weight_bytes
 busy = 2 * 7e9 * tokens_per_sec / GPUS["A100-80GB-SXM"].bf16_flops_per_sec
@@ -138,7 +138,7 @@ money.spot_pairs()
 #
 # The first term falls with τ, the second rises. Set the derivative −δ/τ² + 1/(2M) to zero: τ = √(2δM), Young's rule of 1974. R drops out, since it does not depend on how often you save.
 
-# %%
+# %% tags=["nbval-check-output"]
 save, restart, mean = 0.02, 0.2, 8.0  # hours: a save, a new machine made ready, between losses
 interval = math.sqrt(2 * save * mean)
 assert interval == restarts.young_interval(save, mean)
@@ -148,7 +148,7 @@ print(f"save every {60 * interval:.0f} minutes: {extra:.1%} more hours, by the s
 # %% [markdown]
 # The sum forgets that work done again can be lost again. Daly (2006) gives the exact mean for interruptions at random times. We do not believe formulas: we play 100 runs of 48 hours, loss by loss, and count. These points are **simulated**; nobody's machine was taken.
 
-# %%
+# %% tags=["nbval-check-output"]
 every = np.geomspace(0.05, 8, 60)
 formula = restarts.slowdown(every, save, restart, mean)
 simulated = {}
@@ -169,7 +169,7 @@ money.restarts(every, formula, simulated, interval)
 # %% [markdown]
 # Now the real comparison: dollars for each *useful* hour. Take the two prices this course was planned with, and ask how often the machine may be taken before spot stops paying.
 
-# %%
+# %% tags=["nbval-check-output"]
 brief = {p.spot: p.usd_per_gpu_hour for p in PRICES if p.provider == "brief"}
 means = np.geomspace(0.2, 100, 500)
 useful = brief[True] * restarts.slowdown(restarts.young_interval(save, means), save, restart, means)
@@ -188,7 +188,7 @@ assert brief == {False: 1.79, True: 1.10} and 0.5 < even < 1.2
 #
 # **Data.** Does training wait for its text? A token is 2 bytes in uint16. Predict the megabytes a second first.
 
-# %%
+# %% tags=["nbval-check-output"]
 run = estimate("50m", n_tokens=5e9, mfu=0.45, usd_per_gpu_hour=brief[True])
 data_gb = 2 * run.n_tokens / 1e9
 megabytes_per_sec = data_gb * 1e3 / (3600 * run.hours)
@@ -222,7 +222,7 @@ assert 1 / 8 < egress / rent < month / rent < 1 / 6
 # %% [markdown]
 # **Energy.** A card draws at most its board's limit; the data centre adds cooling and losses, the factor *PUE*. LLaMA's authors printed hours, megawatt-hours and tonnes. Our line is hours × 400 W × PUE, then × the grid's intensity. Does it give their table back?
 
-# %%
+# %% tags=["nbval-check-output"]
 rows = []
 for one in PUBLISHED_RUNS:
     if one.kwh and one.pue > 1:
@@ -236,7 +236,7 @@ Table(("run", "computed", "published"), rows)
 # %% [markdown]
 # And ours? The same kilowatt-hours weigh differently by grid: the American average that LLaMA took, and the French one that BLOOM had, in kg of CO2 equivalent for each kWh.
 
-# %%
+# %% tags=["nbval-check-output"]
 home = estimate("50m", n_tokens=5e9, mfu=0.45, usd_per_gpu_hour=0, pue=1.2, usd_per_kwh=0.30)
 bloom = next(one for one in PUBLISHED_RUNS if one.name == "BLOOM-176B")
 french = home.kwh * bloom.kg_co2e_per_kwh
@@ -254,7 +254,7 @@ assert 6.5 < home.kg_co2e / french < 7 and 1 / 8 < home.usd / run.usd < 1 / 6
 #
 # MFU divides the arithmetic a model *needs* by what the card could do. What it needs is a convention: is the head counted? attention, and all of its square? Take a small run of ours, made on a CPU, and one of the published ones, by the hours that its authors print.
 
-# %%
+# %% tags=["nbval-check-output"]
 ours = json.loads((project_root() / "experiments/reference/lab00-cpu/manifest.json").read_text())
 tiny, window = Shape(**ours["shape"]), ours["plan"]["window"]
 llama = next(one for one in PUBLISHED_RUNS if one.name == "Llama-2-70B")
@@ -283,7 +283,7 @@ Table(("convention", "our tiny run", "Llama-2-70B", "what it counts"), rows)
 # %% [markdown]
 # Which MFU should one assume? Published hours answer, if one knows what they count. Meta's for Llama 3 are "the total GPU time required for training each model": that says what was billed, not how fast a step was.
 
-# %%
+# %% tags=["nbval-check-output"]
 implied = {one: one.implied_mfu() for one in PUBLISHED_RUNS if one.gpu_hours}
 print(f"median {np.median(list(implied.values())):.0%}")
 assert [round(end(implied.values()), 2) for end in (min, max)] == [0.16, 0.55]
@@ -303,7 +303,7 @@ Table(("run", "card", "card hours", "MFU by 6ND"), rows)
 #
 # Compute it by hand, then check it twice: against `estimate`, and against people who did it. LLaMA-7B took 82,432 card hours for 10¹² tokens; take the share of 140 billion.
 
-# %%
+# %% tags=["nbval-check-output"]
 N, D = 7e9, 20 * 7e9
 card_seconds = 6 * N * D / (0.45 * GPUS["A100-80GB-SXM"].bf16_flops_per_sec)
 usd_7b = card_seconds / 3600 * brief[True]
@@ -319,7 +319,7 @@ check.guess(guess_usd_7b, usd_7b, within=2.0, name="7B, US dollars")
 # %% [markdown]
 # So what does a million buy, and what makes 12,800 grow? Each row changes the stated assumptions; the last column says how far one is from the first.
 
-# %%
+# %% tags=["nbval-check-output"]
 cases = {
     "as stated": {},
     "MFU 0.30": {"mfu": 0.30},
@@ -350,7 +350,7 @@ Table(("case", "US dollars", "times"), rows)
 #
 # Mixed-precision training with Adam keeps, for each parameter, the weight and the gradient in bf16, and weight, momentum and variance again in float32: 2 + 2 + 12 bytes (ZeRO, Rajbhandari et al. 2020). **Check** that 16 with real tensors: a tiny model, one real step.
 
-# %%
+# %% tags=["nbval-check-output"]
 model = train.GPT(train.Config(shape="2x64", steps=1), vocab_size=512).bfloat16()
 master = [p.detach().float().requires_grad_() for p in model.parameters()]
 optimizer = torch.optim.AdamW(master)
@@ -371,7 +371,7 @@ assert (
 # %% [markdown]
 # Now a 70B: Llama 2's. How many A100s of 80 GB hold 16 bytes of each parameter, if nine tenths of a card can be used and the load is spread without waste?
 
-# %%
+# %% tags=["nbval-check-output"]
 n_70b = count_params(LLAMA_2_70B).total
 cards_70b = math.ceil(16 * n_70b / (0.9 * 80e9))
 print(f"{n_70b:,} parameters, {16 * n_70b / 1e9:,.0f} GB: {cards_70b} cards, without activations")
@@ -381,7 +381,7 @@ check.guess(guess_cards_70b, cards_70b, within=1.5, name="cards for a 70B")
 # %% [markdown]
 # *Data parallelism* spreads nothing: each card has a whole copy and reads its own text. **ZeRO** divides the copies' state among them, in stages: (1) the optimiser's, (2) the gradients too, (3) the weights too, which are then fetched layer by layer. **Check** the four sums against figure 1 of its paper, 7.5B on 64 cards.
 
-# %%
+# %% tags=["nbval-check-output"]
 stages = [parallel.Layout(dp=64, zero=zero) for zero in range(4)]
 gigabytes = [sum(parallel.state_bytes(7.5e9, one).values()) / 1e9 for one in stages]
 print("computed ", [round(each, 1) for each in gigabytes])
@@ -406,7 +406,7 @@ clusters.states(n_70b, 64, "A100-80GB-SXM")
 # - **TP**: four all-reduces of the activations in each layer and pass, six with recomputation.
 # - **PP**: activations on and gradients back at each stage's edge; and (s − 1)/m of idling over m passes.
 
-# %%
+# %% tags=["nbval-check-output"]
 zero3 = parallel.Layout(dp=64, zero=3)  # 1,024 sequences: 16 passes for each of 64 cards
 by_hand = 3 * 16 * 2 * n_70b * 63 / 64
 assert math.isclose(by_hand, parallel.traffic(LLAMA_2_70B, zero3, 4096, 16)["data"])
@@ -419,7 +419,7 @@ print(f"TP over 8 cards: each sends {by_hand / 1e12:.1f} TB a step")
 # %% [markdown]
 # Terabytes either way; what matters is over which wire, and whether anything can be done meanwhile. An A100 sends 300 GB/s over NVLink inside its machine: half of the table's 600, which counts both directions. Out of it, each of eight cards has an InfiniBand port of 25 GB/s, and a ring over whole machines uses all eight at once: 200 GB/s. Here are four ways to divide Llama 2's step of 4M tokens over 64 cards: bytes that a card sends, and the seconds they take, beside the seconds of arithmetic.
 
-# %%
+# %% tags=["nbval-check-output"]
 RUN = {"batch_tokens": LLAMA_2_BATCH_TOKENS, "seq_len": LLAMA_2_SEQ_LEN}
 A100, wires = "A100-80GB-SXM", parallel.networks("A100-80GB-SXM")
 pp8 = parallel.Layout(pp=8, dp=8, zero=1)
@@ -436,7 +436,7 @@ clusters.traffic_table(ways, wires)
 # %% [markdown]
 # ZeRO-3's traffic can hide behind the products, since the next layer is known before it is needed. TP's cannot: the product waits for the sum. So TP lives or dies by its wire, and the same layout that costs 16 s over NVLink costs 192 s without it.
 
-# %%
+# %% tags=["nbval-check-output"]
 fast, alone = ways.values()
 wired = wires["NVLink + InfiniBand"]
 assert (wired.link_bytes_per_sec, wired.nic_bytes_per_sec) == (300e9, 25e9)
@@ -456,7 +456,7 @@ assert exposed[0] == 0 and 30 < exposed[1] < 40
 #
 # A step is then: products / efficiency, plus what cannot hide, plus a pipeline's idling. **Simplifications**: no latency, no congestion, no stragglers, and one efficiency of 0.55 for all kernels, which is an assumption. So times are floors. Before using it on a 70B, hold it against ten models, 1.7B to 1T parameters on up to 3,072 A100s (Narayanan et al. 2021, table 1). **Doubt this too**: the table was written down without the paper at hand. Sizes and layouts agree with the paper's formulas; of the throughputs only the last, 163 TFLOP/s, was checked against its abstract. The other nine are unverified, and drawn hollow.
 
-# %%
+# %% tags=["nbval-check-output"]
 names = [f"{row.n_params / 1e9:,.4g}B" for row in MEGATRON_TABLE_1]
 made = [
     parallel.step(
@@ -480,7 +480,7 @@ clusters.against(names, computed, published, checked)
 #
 # Now try every layout (tp, pp, ZeRO stage, micro-batch, recomputation) of 8 to 8,192 cards, and keep the fastest of each family that fits.
 
-# %%
+# %% tags=["nbval-check-output"]
 numbers = [2**k for k in range(3, 14)]
 found = parallel.survey(LLAMA_2_70B, A100, wires, numbers, **RUN)
 clusters.regimes(found)
@@ -488,7 +488,7 @@ clusters.regimes(found)
 # %% [markdown]
 # Read the first panel from the left. Eight cards hold no 70B; sixteen do, with little to spare. Then a little TP inside the machine and ZeRO across machines, up to the last point, where TP 16 has to reach beyond one. ZeRO alone ends at 1,024 cards, because 4M tokens are 1,024 sequences, and a card cannot take less than one. Beyond, only cutting the model further helps, and every card gets less to do.
 
-# %%
+# %% tags=["nbval-check-output"]
 nvlink, bare, ethernet = (
     [next(iter(best), "") for best in by_cards.values()] for by_cards in found.values()
 )
@@ -515,7 +515,7 @@ clusters.winners(found)
 #
 # The brief behind this course prints a table that is said to sum to \$50: a run of 24 h, scaling-law runs of 12 h, \$3 for storage and egress, and a tenth for safety. Add it again. Then solve (36p + 3) · 1.1 = 50 for the price p at which the plan just fits.
 
-# %%
+# %% tags=["nbval-check-output"]
 hours, fixed, margin = 24 + 12, 3.0, 1.10
 for price in (brief[True], brief[False]):
     rows = (24 * price, 12 * price, fixed, (hours * price + fixed) * (margin - 1))
@@ -541,7 +541,7 @@ assert sorted(sums) == [47, 74] and math.isclose(break_even, 1.18, abs_tol=0.005
 # %%
 CostCalculator()
 
-# %%
+# %% tags=["nbval-check-output"]
 one = estimate("50m", n_tokens=5e9, usd_per_gpu_hour=brief[True])
 print(one.sentence())
 assert one.sentence() == "6.8 h on one A100, $7.5, 2.7 kWh; 6 of these fit in $50."
@@ -554,7 +554,7 @@ money.bill(one)
 #
 # **02.1 ●○○, 5 minutes.** How many texts must an H100-80GB-SXM decode together before its arithmetic, not its memory, is the limit? Count the weights only.
 
-# %%
+# %% tags=["nbval-check-output"]
 texts_at_ridge = None  # texts
 
 check.answer("02.1", texts_at_ridge)
@@ -568,7 +568,7 @@ check.answer("02.1", texts_at_ridge)
 #
 # **02.2 ●●○, 10 minutes.** A spot card costs \$1.10 an hour and is taken every 2 h; a save takes 0.02 h, a restart 0.2 h, and you save at Young's interval. What does a useful hour cost, by Daly's formula?
 
-# %%
+# %% tags=["nbval-check-output"]
 usd_a_useful_hour = None  # US dollars
 
 check.answer("02.2", usd_a_useful_hour)
@@ -582,7 +582,7 @@ check.answer("02.2", usd_a_useful_hour)
 #
 # **02.3 ●●○, 10 minutes.** How many H200s hold the 16 bytes of each of Llama-2-70B's parameters, in nine tenths of their memory?
 
-# %%
+# %% tags=["nbval-check-output"]
 h200s = None  # cards
 
 check.answer("02.3", h200s)
@@ -596,7 +596,7 @@ check.answer("02.3", h200s)
 #
 # **02.4 ●●●, 15 minutes.** A pipeline of 8 stages runs a step in 64 passes. Which share *of all its time* does a card stand idle?
 
-# %%
+# %% tags=["nbval-check-output"]
 idle_share = None  # 0 to 1
 
 check.answer("02.4", idle_share)

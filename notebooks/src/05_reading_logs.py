@@ -75,7 +75,7 @@ guess_lead = None  # steps by which BLOOM's gradient norm led its first loss spi
 #
 # BLOOM-176B was trained in the open: its makers kept chronicles and quoted lines of the log in them. Thirteen lines of 2022 are facts that we may quote too. This is the first, from the day when the machine had reached full speed.
 
-# %%
+# %% tags=["nbval-check-output"]
 bloom = quoted("bloom-176B")
 for name in bloom.columns:
     print(f"{name:10} {bloom[name][0]:<16,.12g} {bloom.units[name]}")
@@ -84,7 +84,7 @@ print(bloom.origin)
 # %% [markdown]
 # Sequences have 2,048 tokens, and the batch says 2,048 sequences. **Check** it against two later lines: the tokens consumed between them, over the steps between them.
 
-# %%
+# %% tags=["nbval-check-output"]
 full = 2048 * 2048
 (later,) = np.flatnonzero(bloom["step"] == 31214)
 assert np.diff(bloom["tokens"])[later] == full == 4_194_304
@@ -98,7 +98,7 @@ check.guess(guess_consumed, bloom["tokens"][0] / 1e9, within=1.3, name="billions
 #
 # The job script is public as well. It says `--rampup-batch-size 192 16 9_765_625`: begin with 192 sequences, add 16 at equal distances, be done after 9,765,625. For the rate: up linearly over 183,105 sequences to 6e-5, then half a cosine to 6e-6 at 200,000,000. If that is all, we must be able to print the line ourselves.
 
-# %%
+# %% tags=["nbval-check-output"]
 batch, samples = ramped(45_000, start=192, increment=16, ramp_samples=9_765_625, full=2048)
 rate = np.array([cosine(seen, 6e-5, 6e-6, 183_105, 200_000_000) for seen in samples])
 at = bloom["step"].astype(int) - 1
@@ -121,7 +121,7 @@ logs.bloom(samples * 2048, np.arange(1, 45_001) * full, rate, bloom)
 #
 # llm.c's GPT-2 124M left 19,560 lines. Nine of them, quoted:
 
-# %%
+# %% tags=["nbval-check-output"]
 gpt2 = quoted("llmc-124M")
 rows = zip(*(gpt2[name] for name in ("step", "loss", "lr", "grad_norm")), strict=True)
 Table(
@@ -130,11 +130,11 @@ Table(
 )
 
 # %% [markdown]
-# **The first loss.** A model that knows nothing gives each of V tokens the same chance: loss ln V. Initial weights are small, not zero, so a little is added. The first loss therefore names the vocabulary, and how loud the initialisation is. (modded-nanogpt's 1.5B began at 22.6, an early trial of BLOOM at 63.8: weights so large that the first model is sure of nonsense.)
+# **The first loss.** A model that knows nothing gives each of V tokens the same chance: loss ln V. Initial weights are small, not zero, so a little is added. The first loss therefore names the vocabulary, and how loud the initialisation is. (modded-nanogpt's 1.5B began at 22.6, by the log that section 6 downloads. An early trial of BLOOM stood at 63.8 in its second step, by its makers' `chronicles-prequel.md`, which lies beside the chronicles above. Weights so large make a first model that is sure of nonsense.)
 #
 # **The rate** rises by equal parts to step 699 and falls ever after. Seven hundred steps of warm-up, then a cosine to nothing? Print it.
 
-# %%
+# %% tags=["nbval-check-output"]
 assert math.isclose(gpt2["loss"][0], 11.0091)
 extra = gpt2["loss"][0] - math.log(50_257)
 print(f"ln 50,257 = {math.log(50_257):.3f}; the log begins {extra:.3f} above")
@@ -150,7 +150,7 @@ assert gpt2["grad_norm"][0] > 50 * gpt2["grad_norm"][-1]
 #
 # **What a better rate buys.** Another log of the same model and text, by the author of modded-nanogpt: as he remembers, a rate of 1.8e-3, a warm-up of 250 steps, flat, and linear to zero in the last 2,000. Both end at the same held-out loss.
 
-# %%
+# %% tags=["nbval-check-output"]
 tuned = quoted("adamw-124M")
 spent = [log["step"][-1] * 524_288 / 1e9 for log in (gpt2, tuned)]
 final = 3.2722, tuned["val_loss"][-1]  # llm.c's by the README beside its log
@@ -170,7 +170,7 @@ check.guess(guess_tokens_share, spent[1] / spent[0], within=1.3, name="share of 
 #
 # Ten published runs and their settings, each read in a configuration, a model card, a paper or a report; its source and date are in `published_logs.runs()`. A question mark is what we did not find, not what is not there.
 
-# %%
+# %% tags=["nbval-check-output"]
 PUBLISHED = runs()
 unknown = sum(fact is None for run in PUBLISHED.values() for fact in run.facts.values())
 print(f"{len(PUBLISHED)} runs, {unknown} of {18 * len(PUBLISHED)} settings not found")
@@ -187,7 +187,7 @@ logs.settings(PUBLISHED, ("tokens", "data_order", "tokenizer", "seq_len"))
 #
 # <details><summary>No warm-up, or one far too short</summary>
 #
-# Adam's second moment rests on a few gradients, and those are the largest of the run: steps of full size in directions that are mostly noise. Loss and norm jump within the first hundreds of steps; what survives is often worse to the end. All ten runs warm up, over 700 to 8,000 steps or 0.4B to 8B tokens.
+# Adam's second moment rests on a few gradients, and those are the largest of the run: steps of full size in directions that are mostly noise. Loss and norm jump within the first hundreds of steps; what survives is often worse to the end. All ten runs warm up, over 0.37B tokens (GPT-2's 700 steps) to 32B or more (Llama 3's 8,000, at 4M tokens and up).
 #
 # </details>
 #
@@ -241,23 +241,26 @@ logs.settings(PUBLISHED, ("tokens", "data_order", "tokenizer", "seq_len"))
 # </details>
 
 # %% [markdown]
-# OLMo and OLMo 2 are of one house, one size and nearly one table. In between, spikes were frequent, say those who made them. What did they change? Ask the facts.
+# OLMo and OLMo 2 are of one house and one size, with one batch, peak rate, beta2 and precision. In between, spikes were frequent, say those who made them. What did they change? Ask the facts.
 
-# %%
+# %% tags=["nbval-check-output"]
 first, second = PUBLISHED["OLMo-7B"], PUBLISHED["OLMo-2-7B"]
 both = [field for field in first.facts if first.facts[field] and second.facts[field]]
 changed = [field for field in both if first.value(field) != second.value(field)]
 assert {"eps", "qk_norm", "norm", "init", "clip"} <= set(changed)
 assert {"batch", "lr_peak", "beta2", "precision"} <= set(both) - set(changed)
+assert {"warmup", "weight_decay"} <= set(changed) and len(changed) == 10
 Table(("setting", "OLMo-7B", "OLMo-2-7B"),
       [(FIELDS[field], first.value(field), second.value(field)) for field in changed])  # fmt: skip
 
 # %% [markdown]
-# Same batch in tokens, same rate, same beta2. Schedule, tokeniser and length apart, what changed is norms, initialisation, epsilon and what decays: the means of notebook 04. (Their paper tells them apart by ablation; a pair of logs could not.)
+# Ten rows. Schedule, tokeniser and length are of the plan. Of the start, the warm-up grew shorter (it is told in tokens; exercise 05.1), and clipping lost its loose first thousand steps. The rest is norms, QK-norm, initialisation, epsilon and what decays: the means of notebook 04. (Their paper tells them apart by ablation; a pair of logs could not.)
 #
-# **Where are the logs themselves?** Mostly nowhere that a program can read.
+# **Where are the logs themselves?** Of five of the ten we found none that a program can read.
 
-# %%
+# %% tags=["nbval-check-output"]
+nowhere = [r for r in PUBLISHED.values() if r.log.startswith(("No log", "None found"))]
+assert len(nowhere) == 5
 Table(("run", "its log, and how it was looked for"), [(n, r.log) for n, r in PUBLISHED.items()])
 
 # %% [markdown]
@@ -270,7 +273,7 @@ Table(("run", "its log, and how it was looked for"), [(n, r.log) for n, r in PUB
 #
 # Here is a real log of a small run of ours, as any trainer would print it: 0.4M parameters, one CPU thread, minutes. Six things happened in it: a warm-up, a batch that grew, other text, a broken batch, a rate that slipped, and a restart. (And the cooldown, which you would have found.) Nothing is named.
 
-# %%
+# %% tags=["nbval-check-output"]
 assert len(READING) == 1_027 and "lr" in READING
 logs.panels(READING, "A log of ours, as it was written")
 
@@ -286,7 +289,7 @@ logs.panels(READING, "A log of ours, as it was written")
 #
 # **05.1 ●○○, 5 minutes.** To warm up, on paper: OLMo 2's configuration says `t_warmup: 8388608000` tokens, a batch of 1,024 sequences, 4,096 tokens each. How many steps is the warm-up?
 
-# %%
+# %% tags=["nbval-check-output"]
 warmup_olmo2 = None  # steps
 
 check.answer("05.1", warmup_olmo2)
@@ -300,7 +303,7 @@ check.answer("05.1", warmup_olmo2)
 #
 # **05.2 ●○○, 5 minutes.** Our log: at which step is the rate first what it then stays at?
 
-# %%
+# %% tags=["nbval-check-output"]
 warmup_steps = None  # step
 
 check.answer("05.2", warmup_steps)
@@ -314,7 +317,7 @@ check.answer("05.2", warmup_steps)
 #
 # **05.3 ●○○, 5 minutes.** From which step on is the batch at its full size?
 
-# %%
+# %% tags=["nbval-check-output"]
 full_batch_step = None  # step
 
 check.answer("05.3", full_batch_step)
@@ -328,7 +331,7 @@ check.answer("05.3", full_batch_step)
 #
 # **05.4 ●●○, 10 minutes.** Which is the first step that reads other text?
 
-# %%
+# %% tags=["nbval-check-output"]
 boundary_step = None  # step
 
 check.answer("05.4", boundary_step)
@@ -342,7 +345,7 @@ check.answer("05.4", boundary_step)
 #
 # **05.5 ●●○, 10 minutes.** One step read a batch of nonsense. Which?
 
-# %%
+# %% tags=["nbval-check-output"]
 bad_batch_step = None  # step
 
 check.answer("05.5", bad_batch_step)
@@ -356,7 +359,7 @@ check.answer("05.5", bad_batch_step)
 #
 # **05.6 ●●●, 10 minutes.** The process was killed and began again. From which saved step did it go on?
 
-# %%
+# %% tags=["nbval-check-output"]
 resumed_from = None  # step
 
 check.answer("05.6", resumed_from)
@@ -377,7 +380,7 @@ check.answer("05.6", resumed_from)
 #
 # The same log, named. What was done stands in a file beside it, written by the program that did it.
 
-# %%
+# %% tags=["nbval-check-output"]
 said = json.loads((project_root() / "experiments/reference/reading-log/truth.json").read_text())
 line = {int(step): i for i, step in reversed(list(enumerate(READING["step"])))}
 again = int(np.flatnonzero(np.diff(READING["step"]) < 0)[0]) + 1
@@ -396,7 +399,7 @@ logs.panels(READING, "The same log: three settings, two accidents, other text, a
 # %% [markdown]
 # **The batch.** Between two steps the loss moves because their texts differ; a mean over twice the tokens should move √2 times less. Forty steps on either side of each doubling tell a deviation to about an eighth, and a ratio to a fifth.
 
-# %%
+# %% tags=["nbval-check-output"]
 rows, falls = [], []
 for first in (121, 201):
     sides = [READING["loss"][a - 1 : a + 39] for a in (first - 40, first)]
@@ -413,7 +416,7 @@ Table(("batch doubled", "noise before [nats]", "after", "ratio"), rows)
 #
 # **The accidents.** Notebook 04's rule finds them; what can it say of causes by the log alone?
 
-# %%
+# %% tags=["nbval-check-output"]
 spikes = read_log(READING["loss"], READING["grad_norm"], READING["lr"])
 by_step = {int(READING["step"][s.place]): s for s in spikes}
 assert by_step[said["bad_batch_step"]].cause == "unknown"
@@ -435,7 +438,7 @@ Table(
 #
 # **The restart.** Steps 721 to 747 stand twice. Exact resumption would print the same losses twice. Does it?
 
-# %%
+# %% tags=["nbval-check-output"]
 lost = slice(line[721], line[747] + 1)
 redone = slice(again, again + 27)
 assert (READING["step"][lost] == READING["step"][redone]).all()
@@ -456,7 +459,7 @@ assert not same.any() and abs(moved) < 0.1
 #
 # Nine of BLOOM's lines are its first loss spike, 12 April 2022. By how many steps did the gradient norm lead? A curve *leaves* when it doubles the median of all before.
 
-# %%
+# %% tags=["nbval-check-output"]
 spike = slice(1, 10)
 loss, norm = bloom["loss"][spike], bloom["grad_norm"][spike]
 led = lead(loss, norm)
@@ -468,7 +471,7 @@ check.guess(guess_lead, led, within=1.3, name="lead")
 # %% [markdown]
 # The next line that is quoted is 31 iterations after the height, and the loss there is what it had been. Nothing was done about it.
 #
-# The whole logs of llm.c's GPT-2 and of two others are public but not ours to ship. Where you are connected, the next cell downloads them (3 MB), checks their checksums, keeps them on your disk and flags each by OLMo 2's rule. A file that you already have goes in as `load(name, path=...)`. Without them you see the quoted lines, and what we counted when we had them: 2 flagged losses in 19,560 steps of llm.c, 31 in 20,344 of the 1.5B, each back after one step.
+# The whole logs of llm.c's GPT-2 and of two others are public but not ours to ship. Where you are connected, the next cell downloads them (3 MB), checks their checksums, keeps them on your disk and flags each by OLMo 2's rule. A file that you already have goes in as `load(name, path=...)`. Without them you see the quoted lines, and what we counted when we had them, on 22 November 2026: 2 flagged losses in 19,560 steps of llm.c, 31 in 20,344 of the 1.5B, each back after one step. The cell asserts that where it has the logs.
 
 # %%
 whole, counted = {}, {"llmc-124M": 2, "modded-1.5B": 31}
@@ -482,18 +485,25 @@ for name in ("llmc-124M", "adamw-124M", "modded-1.5B"):
     flagged = detect(known, "olmo2")
     print(f"{name}: {len(known):,} steps, {len(flagged)} flagged, score {spike_score(known):.3%}")
     assert len(flagged) == counted.get(name, len(flagged))
+    if name in counted:  # back after one step: nearer to its past than to its height
+        past = np.array([np.median(known[i - 15 : i]) for i in flagged])
+        assert (known[flagged + 1] - past < (known[flagged] - past) / 2).all()
 
 # %%
 shown = whole.get("llmc-124M", gpt2)
-if shown is not gpt2:  # section 2's count of clipped steps
+if shown is not gpt2:  # section 2's count of clipped steps; flagged norms, and losses near them
     clipped = shown["grad_norm"] > 1
     assert 0.33 < clipped[:700].mean() < 0.35 and clipped[2000:].sum() == 2
+    losses, norms = (detect(shown[name], "olmo2") for name in ("loss", "grad_norm"))
+    apart = np.abs(np.subtract.outer(losses, norms)).min()
+    print(f"{len(norms)} flagged norms; the nearest flagged loss is {apart} steps away")
+    assert len(norms) == 28 and apart > 5
 title = "llm.c, GPT-2 124M: a calm run; its gradient's spikes are not its loss's (published)"
 title = title if len(shown) > 100 else "llm.c, GPT-2 124M: nine quoted lines (published)"
 logs.whole(shown, title, detect(shown["loss"], "olmo2"), CATALOG["llmc-124M"].batch_tokens)
 
 # %% [markdown]
-# Where the log is whole, look at the gradient norm: 28 flagged values, none within five steps of a flagged loss. As to the 1.5B, its `loss` is that of *one* rank of eight; a mean over all would move about √8 times less. **Read what a column averages over** before you count its spikes.
+# Offline the figure shows nine points, and no spike. Where the log is whole, look at the gradient norm: 28 flagged values, and none within five steps of a flagged loss, which the cell then asserts. As to the 1.5B, its `loss` is that of *one* rank of eight; a mean over all would move about √8 times less. **Read what a column averages over** before you count its spikes.
 #
 # **Takeaway.** Most spikes of a healthy run last a step and are a text. The norm may warn, as in BLOOM, or say nothing, as in llm.c. Which it is takes the batch and a checkpoint: lab02.
 #
@@ -507,11 +517,12 @@ logs.whole(shown, title, detect(shown["loss"], "olmo2"), CATALOG["llmc-124M"].ba
 # %%
 results = project_root() / "experiments"
 own = [results / "X1-pretraining" / name for name in ("run-cloud", "run-local")]
-building = os.environ.get("X1_OFFLINE") == "1"  # what is published shows the run that we keep
+building = os.environ.get("X1_BUILDING") == "1"  # what is published shows the run that we keep
 found = [folder for folder in own if (folder / "metrics.jsonl").exists() and not building]
 folder = (found or [results / "reference/lab00-cpu"])[0]
 mine = load(folder)
-print(f"reading {folder.relative_to(project_root())}: {len(mine):,} lines")
+whose = "yours" if found else "ours"
+print(f"reading {folder.relative_to(project_root())} ({whose}): {len(mine):,} lines")
 steps = np.isfinite(mine["loss"])
 first_loss, rates, numbers = (mine[name][steps] for name in ("loss", "lr", "step"))
 peak = rates.max()
@@ -529,7 +540,7 @@ assert np.isfinite(first_loss).all() and peak > 0
 Table(("what", "read off the log"), facts.items())
 
 # %% [markdown]
-# Eight rows, none of them looked up. Compare them with your manifest; each should be there. Then lay the curve beside llm.c's nine lines, over the share of the run. Levels do not compare (other text, other tokeniser); shapes do.
+# Eight rows, none of them looked up. Compare them with your manifest: steps, tokens, vocabulary, warm-up and cooldown should agree. First loss, steps written twice and alarms are in no manifest; only the log has them. Then lay the curve beside llm.c's nine lines, over the share of the run. Levels do not compare (other text, other tokeniser); shapes do.
 
 # %%
 numbers_at_peak = np.flatnonzero(rates >= 0.999 * peak)

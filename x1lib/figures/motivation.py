@@ -60,7 +60,7 @@ PATH = (
     Evening(
         (("lab02", 60), ("start the real lab00", 30)),
         "spike-postmortem.md; run-cloud/",
-        overnight="lab00, 24 h or short",
+        overnight="lab00, 24 h, or 7 by the short plan",
         card_hours=24,
     ),
     Evening((("05, beside your own log", 90),), "your log, read line by line"),
@@ -136,7 +136,8 @@ def path(evenings: Sequence[Evening] = PATH) -> Picture:
             color = COLORS[5] if what[:1].isdigit() else COLORS[4]
             axes.barh(row, minutes, left=start, color=color, edgecolor="white", height=0.7)
             name = textwrap.fill(what, max(11, minutes))  # a minute is as wide as a letter
-            axes.text(start + minutes / 2, row, name, ha="center", va="center", fontsize=7)
+            size = 7 if minutes >= 15 else 5.5  # three lines in a narrow box
+            axes.text(start + minutes / 2, row, name, ha="center", va="center", fontsize=size)
             start += minutes
         night = f"\novernight: {one.overnight}" if one.overnight else ""
         axes.text(93, row, f"{one.leaves}{night}", va="center", fontsize=7.5)

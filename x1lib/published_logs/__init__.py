@@ -2,7 +2,7 @@
 
     log = load("llmc-124M")          # downloaded once, verified, kept on this disk
     log = load("reading-log")        # ours, shipped with the course
-    log = load("path/to/run")        # a run's folder, a CSV with named columns, or a file in a known form
+    log = load("path/to/run")        # a run's folder, or a file in a form of PARSERS
 
 CATALOG says where each published log lies, at which commit, with which checksum and licence, and
 what its columns are. `runs()` holds the settings that runs were published with; where no log can be

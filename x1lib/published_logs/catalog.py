@@ -100,10 +100,10 @@ CATALOG: dict[str, Entry] = {
 def load(name: str | Path, path: Path | None = None, folder: Path | None = None) -> Log:
     """A training log as columns: one of CATALOG, "reading-log", or a path of the reader's own.
 
-    name: or a run's folder (metrics.jsonl), or a file in any form of PARSERS. path: a file already
-    at hand for a name of CATALOG, as published (verified by its checksum) or in another form.
-    folder: where downloads are kept. Raises PublishedUnavailable where a published log cannot be
-    had, LogError where a path is missing, cannot be read or holds no log.
+    name: or a run's folder (metrics.jsonl), or a file in a form of PARSERS. path: a file
+    already at hand for a name of CATALOG, as published (verified by its checksum) or in another
+    form. folder: where downloads are kept. Raises PublishedUnavailable where a published log cannot
+    be had, LogError where a path is missing, cannot be read or holds no log.
     """
     if name == READING_LOG and path is None:
         path = Path(__file__).resolve().parents[2] / READING_PATH
