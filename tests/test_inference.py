@@ -622,12 +622,16 @@ def own_run(tmp_path, monkeypatch):
     return run
 
 
-def test_the_newest_finished_run_is_taken_and_else_the_reference(own_run):
+def test_the_newest_finished_run_is_taken_and_else_the_reference(own_run, monkeypatch):
+    monkeypatch.delenv("X1_BUILDING", raising=False)
     newer = own_run.with_name("run-local-1")
     shutil.copytree(own_run, newer)
     manifest = tracking.Manifest(newer)
     manifest.update(finished="2027-01-01T00:00:00+00:00")
     assert lab.find().folder == newer and lab.find().is_own
+    monkeypatch.setenv("X1_BUILDING", "1")
+    assert lab.find().is_own is False and lab.find(str(newer)).is_own
+    monkeypatch.delenv("X1_BUILDING")
     manifest.update(status="stopped")
     assert lab.find().folder == own_run
     with pytest.raises(InferenceError, match="holds no finished run"):
@@ -672,7 +676,7 @@ def test_the_lab_writes_prices_and_leaves_the_reference_alone(
     assert "| tiny int4 | 1 |" in (tmp_path / "out" / lab.PAGE).read_text()
     hours = manifest["wall_clock_seconds"] / 3600
     assert math.isclose(found["model"]["training_usd"], 7.2 * hours)
-    assert "held-out documents of embedded" in (tmp_path / "out" / lab.PAGE).read_text()
+    assert "held-out documents of the embedded text;" in (tmp_path / "out" / lab.PAGE).read_text()
     # A run on a rented card has another price an hour than this machine: none is made up.
     work.found.manifest["machine"] |= {"device": "cuda", "device_name": "NVIDIA H100"}
     work.speed += [replace(row, model=f"gpt2-124m {row.model[5:]}") for row in work.speed]

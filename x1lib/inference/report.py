@@ -53,7 +53,7 @@ def training_usd(lab: Lab) -> tuple[float | None, str]:
     price, which nobody gave.
     """
     values = lab.found.manifest
-    if values["usd"]:
+    if values.get("usd"):  # a manifest of format 1 has none
         return values["usd"], "billed"
     hours, machine = values["wall_clock_seconds"] / 3600, values["machine"]
     here = torch.cuda.get_device_name() if lab.device == "cuda" else None

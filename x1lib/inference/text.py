@@ -27,7 +27,8 @@ class HeldOut:
     @property
     def name(self) -> str:
         """What results, page and notebook call it."""
-        return f"held-out documents of {self.source}" + (f" ({self.note})" if self.note else "")
+        source = "the embedded text" if self.source == EMBEDDED else self.source
+        return f"held-out documents of {source}" + (f" ({self.note})" if self.note else "")
 
 
 def held_out(run: Path, manifest: dict, root: Path) -> HeldOut:
