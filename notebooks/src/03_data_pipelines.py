@@ -136,7 +136,7 @@ assert len(outcome.kept) == 39 and outcome.counts["fineweb"].dropped == {}
 # %% [markdown]
 # A table of counts proves nothing: **look at what was dropped.** Two for each reason, no more.
 
-# %%
+# %% tags=["nbval-check-output"]
 Table(
     ("rule", "reason", "the page begins"),
     [(one.stage, one.reason, data.opening(one.document.text, 60)) for one in outcome.examples],
@@ -623,7 +623,7 @@ assert shared[13] == 0 and shared[5] > 0
 #
 # FineWeb did most of this to 96 snapshots of CommonCrawl; its figures, as far as we have them, name no decontamination and no telephone numbers. Its numbers, with how each was seen by us: from its makers, second hand, or not at all, in which case there is none.
 
-# %%
+# %% tags=["nbval-check-output"]
 display(data.published_table(FINEWEB))
 data.funnel(FINEWEB)
 
@@ -653,7 +653,7 @@ assert abs(kept - (1 - said["dropped by the threshold 3"])) < 0.01
 #
 # **03.1 ●○○, 5 minutes.** How many terabytes do 15 trillion tokens of Llama 3's tokeniser (128,256 ids) take, uncompressed?
 
-# %%
+# %% tags=["nbval-check-output"]
 terabytes = None  # TB
 
 check.answer("03.1", terabytes)
@@ -667,7 +667,7 @@ check.answer("03.1", terabytes)
 #
 # **03.2 ●●○, 10 minutes.** At which similarity do 20 bands of 5 find half of the pairs?
 
-# %%
+# %% tags=["nbval-check-output"]
 half_found = None  # Jaccard similarity, 0 to 1
 
 check.answer("03.2", half_found)
@@ -681,7 +681,7 @@ check.answer("03.2", half_found)
 #
 # **03.3 ●●○, 5 minutes.** A model has 3.2 nats a token on Spanish text with 2.8 bytes behind each token. How many bits per byte is that?
 
-# %%
+# %% tags=["nbval-check-output"]
 bits_per_byte = None  # bits a byte
 
 check.answer("03.3", bits_per_byte)
@@ -695,7 +695,7 @@ check.answer("03.3", bits_per_byte)
 #
 # **03.4 ●●○, 10 minutes.** In a crawl 70% of the pages are junk. Your rules drop 90% of the junk and 5% of the prose. Which share of what is left is junk?
 
-# %%
+# %% tags=["nbval-check-output"]
 junk_left = None  # 0 to 1
 
 check.answer("03.4", junk_left)
@@ -709,7 +709,7 @@ check.answer("03.4", junk_left)
 #
 # **03.5 ●●●, 15 minutes.** A run that draws at random draws as many tokens as its text has. It is killed once, half way, and its generator is seeded again. Which share of the text has it read in the end?
 
-# %%
+# %% tags=["nbval-check-output"]
 share_read_once = None  # 0 to 1
 
 check.answer("03.5", share_read_once)
