@@ -531,6 +531,7 @@ for cause, own in zip(rises, ("skip-batch", "beta2-lower", "schedule-mended"), s
     print("    below its seed's placebos, every time:", ", ".join(beyond))
     assert {own, "lr-cut"} <= {*beyond} and max(by[own]) < 0.2 * np.median(by["untouched"])
     assert ("skip-batch" in beyond) == (own == "skip-batch")
+    assert np.ptp(shares) > 0.1  # batches left out after the peak would not change it
 figures.replays(rises, peak)
 
 # %% [markdown]
