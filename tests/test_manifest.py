@@ -55,7 +55,7 @@ del os.environ["MLFLOW_TRACKING_URI"]
 again = launch.start(config)
 assert again.how == "finished", again
 *_, mirror = starting._children.values()
-sys.exit(mirror.wait(120))
+sys.exit(mirror.wait(400))
 """
 
 

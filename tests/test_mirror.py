@@ -433,7 +433,7 @@ def mirror_started(said: list[str]) -> int | None:
     return int(found[-1].split()[-1]) if found else None
 
 
-def wait_until(condition, seconds=180.0):
+def wait_until(condition, seconds=400.0):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until

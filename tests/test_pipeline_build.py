@@ -468,7 +468,6 @@ def test_build_inspect_and_verify_from_the_command_line(source, tmp_path):
         (["--source", "fineweb"], "unknown source 'fineweb'"),
         (["--filters", "language,best"], "unknown filter 'best'"),
         (["--tokenizer", "gpt5"], "unknown tokeniser 'gpt5'"),
-        (["--workers", "0"], "workers is 0"),
         (["--executor", "local", "--max-tokens", "5e9"], "leave one of them out"),
     ],
 )
