@@ -658,7 +658,10 @@ def test_the_lab_writes_prices_and_leaves_the_reference_alone(
     work.measure_quality()
     work.store(log=str)
     served = work.measure_served()
-    assert list(served) == ["full", report._dtype(work.dtype), "int8", "int4"]
+    readable = ["int8, readable", "int4, readable"]
+    assert list(served) == ["full", *readable, report._dtype(work.dtype), "int8", "int4"]
+    assert math.isclose(served["int4, readable"].kl, work.quality["int4"].kl, rel_tol=1e-6)
+    assert math.isclose(served["int4"].loss, served["int4, readable"].loss, rel_tol=1e-3)
     assert served["full"].loss == work.quality["full"].loss
     assert 0 < served["int8"].kl < served["int4"].kl
     work.measure_speed(log=str)

@@ -237,7 +237,7 @@ Table(("weights", "on disk", "in memory"), rows)
 # %% [markdown]
 # Each quantised variant was loaded back and said the same, to the bit; `full` is counted in 16 bits and not written. In memory int4 may be larger than on disk: the kernel has a layout of its own, and the tied table keeps its codes beside it, since its rows are looked up as well.
 #
-# What will be timed goes through those kernels, with activations in 16 bits. So its quality is measured once more, on the first part of the text: is it still the quality of the table above?
+# What will be timed goes through those kernels, with activations in 16 bits. So its quality is measured once more, on the first part of the text, beside what the readable reference says of the same tokens: is it still the same quality?
 
 # %%
 served = work.measure_served()
@@ -296,7 +296,7 @@ else:
     print("the 50m shape: not recorded yet (experiments/benchmarks/cached_decoding.py does it)")
 
 # %% [markdown]
-# The gain grows with the text and with the model. For a model as small as `tiny` most of a step is not arithmetic at all but Python and torch telling the machine what to do.
+# The two ways to go without differ in what they score: the last position, or all of them, as the trainer's own sampler does. The gain grows with the text and with the model. For a model as small as `tiny` most of a step is not arithmetic at all but Python and torch telling the machine what to do.
 #
 # 🇪🇸 Las claves y los valores de lo ya leído no cambian, así que se guardan. Sin ellos habría que releer el texto entero por cada token. En 32 bits el texto que sale es el mismo, token por token; en bf16 el redondeo puede separarlos donde dos tokens casi empatan.
 

@@ -194,8 +194,11 @@ class Lab:
     @torch.no_grad()
     def measure_served(self) -> dict[str, Quality]:
         """The same of what is timed, through the same kernels and in the same dtype, on the first
-        SERVED_TOKENS; "full" is the full one in float32. After `store`."""
-        models = {FULL: Decoder(self.model, torch.float32).to(self.device)}
+        SERVED_TOKENS; "full" is the full one in float32, "readable" the reference on the very same
+        tokens. After `store`."""
+        full = Decoder(self.model, torch.float32).to(self.device)
+        models = {FULL: full}
+        models |= {f"{name}, readable": quantize(full, **VARIANTS[name]) for name in SERVED}
         models |= {_dtype(self.dtype) if n == FULL else n: m for n, m in self.served.items()}
         self.quality_served = self._quality(models, SERVED_TOKENS)
         return self.quality_served

@@ -266,7 +266,10 @@ def _served(found: dict) -> list[str]:
         return []
     n_tokens = next(iter(rows.values()))["n_tokens"]
     said = "; ".join(f"{name} {q['rise']:+.3%}, KL {q['kl']:.5f}" for name, q in rows.items())
-    return [f"As served, over the first {n_tokens:,} tokens: {said}.", ""]
+    return [
+        f"As served, over the first {n_tokens:,} tokens, and by the reference: {said}.",
+        "",
+    ]
 
 
 def _spread(row: Measured) -> str:
