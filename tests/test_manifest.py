@@ -96,7 +96,7 @@ def planted(tmp_path_factory) -> Path:
     (base / "runs").mkdir()
     done = subprocess.run(
         [sys.executable, "-c", LIFE, json.dumps(config)],
-        cwd=base, env=environment, capture_output=True, text=True, timeout=240,
+        cwd=base, env=environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     (base / "runs" / "printed").write_text(done.stdout + done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr
