@@ -150,6 +150,65 @@ def test_a_kernel_that_is_wrong_or_missing_is_not_used(monkeypatch):
     assert all("float32" in how for how in inference.use_kernels(model, torch.float32, log=str))
 
 
+def _bf16_linears() -> list[torch.nn.Module]:
+    from transformers.pytorch_utils import Conv1D
+
+    conv = Conv1D(48, 96)
+    torch.nn.init.normal_(conv.bias)
+    return [torch.nn.Linear(96, 72), torch.nn.Linear(96, 72, bias=False), conv]
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_a_full_matrix_in_blocks_gives_what_it_gave(n):
+    x = torch.randn(2, n, 96).bfloat16()
+    model = torch.nn.ModuleList(_bf16_linears()).bfloat16()
+    before = [layer(x) for layer in model]
+    used = inference.use_kernels(model, log=str)
+    if "packed bf16" not in used:
+        pytest.skip(str(used))
+    assert used == {"packed bf16": 3}
+    for layer, expected in zip(model, before, strict=True):
+        torch.testing.assert_close(layer(x), expected)
+    with pytest.raises(InferenceError, match="quantise before"):
+        inference.quantize(model, "int8")
+    again = inference.use_kernels(model, log=str)
+    assert again == used
+
+
+def test_a_whole_model_in_blocks_says_the_same_and_is_counted_whole():
+    plain, model = Decoder(gpt(), torch.bfloat16), Decoder(gpt(), torch.bfloat16)
+    used = inference.use_kernels(model, log=str)
+    if "packed bf16" not in used:
+        pytest.skip(str(used))
+    torch.testing.assert_close(model(TOKENS), plain(TOKENS), rtol=0.02, atol=0.02)
+    table = 2 * model.head.n_rows * model.head.n_columns
+    assert inference.memory_bytes(model) == inference.memory_bytes(plain) + table
+    assert inference.work_of(model) == inference.work_of(plain)
+    exact = Decoder(gpt(), torch.float32)
+    assert set(inference.use_kernels(exact, log=str)) == {"full float32"}
+
+
+def test_blocks_that_are_wrong_or_missing_are_not_used(monkeypatch):
+    model = Decoder(gpt(), torch.bfloat16)
+    before, whole = model(TOKENS), kernels.PackedLinear.forward
+
+    def missing(self, x):
+        raise RuntimeError("no such kernel")
+
+    try:
+        for forward, words in ((missing, "did not run: no such"), (None, "are off by")):
+            kernels.blocks_tried.cache_clear()
+            wrong = forward or (lambda self, x: 1.1 * whole(self, x))
+            monkeypatch.setattr(kernels.PackedLinear, "forward", wrong)
+            used = inference.use_kernels(model, log=str)
+            assert all(how.startswith("full bfloat16: ") for how in used)
+            if forward or "off by" in str(used):
+                assert words in str(used)
+            assert torch.equal(model(TOKENS), before)
+    finally:
+        kernels.blocks_tried.cache_clear()
+
+
 # Cached decoding
 
 

@@ -54,6 +54,7 @@ def main() -> None:
         for kind in inference.KINDS:
             models[f"{name} {kind}"] = inference.quantize(base, kind)
             used[f"{name} {kind}"] = inference.use_kernels(models[f"{name} {kind}"], log=str)
+        used[f"{name} bf16"] = inference.use_kernels(base, log=str)
     batches = tuple(int(n) for n in options.batches.split(","))
     peaks = inference.machine_peaks(models)
     rows = inference.decode_benchmark(

@@ -224,7 +224,7 @@ harm_table if kept_harm and kept_harm.get("seeds") else print("not recorded")
 # %% [markdown]
 # ## Run: on disk, and through torch's kernels
 #
-# Codes are small on disk whatever computes with them. To be *fast*, a kernel must multiply by codes without writing the decoded weights anywhere. torch has such kernels for some machines. Each is tried first beside the readable reference; one that is missing or wrong is not used, and the line says so.
+# Codes are small on disk whatever computes with them. To be *fast*, a kernel must multiply by codes without writing the decoded weights anywhere. torch has such kernels for some machines. Each is tried first beside the readable reference; one that is missing or wrong is not used, and the line says so. The full model is given the same care: its bf16 matrices are put into the order that a CPU's library wants to read, once and for all. Left as they lie they are read at little more than half that speed, and any code would look fast beside them.
 
 # %%
 work.store()
@@ -235,7 +235,7 @@ rows = [
 Table(("weights", "on disk", "in memory"), rows)
 
 # %% [markdown]
-# Each quantised variant was loaded back and said the same, to the bit; `full` is counted in 16 bits and not written. In memory int4 may be larger than on disk: the kernel has a layout of its own, and the tied table keeps its codes beside it, since its rows are looked up as well.
+# Each quantised variant was loaded back and said the same, to the bit; `full` is counted in 16 bits and not written. In memory a model may be larger than on disk: a kernel has a layout of its own, and the tied table is kept beside it, since its rows are looked up as well.
 #
 # What will be timed goes through those kernels, with activations in 16 bits. So its quality is measured once more, on the first part of the text, beside what the readable reference says of the same tokens: is it still the same quality?
 

@@ -220,8 +220,7 @@ class Lab:
         probe = torch.tensor([self.prompt(64)], device=self.device)
         matrices = base.state_dict().values()
         self.disk_bytes = {FULL: sum(t.numel() * t.element_size() for t in matrices)}
-        self.served, self.memory_bytes = {FULL: base}, {FULL: memory_bytes(base)}
-        self.kernels[FULL] = use_kernels(base, self.dtype, log=lambda line: None)
+        self.served = {FULL: base}
         for name, asked in VARIANTS.items():
             model = quantize(base, **asked)
             place = self.folder / "models" / name.replace(", ", "-").replace(" ", "-")
@@ -237,6 +236,9 @@ class Lab:
             log(f"{name}: {said[0]}; largest difference of a logit {self.kernel_error[name]:.2%}")
             if name in SERVED:
                 self.served[name] = again
+        self.kernels[FULL] = use_kernels(base, self.dtype, log=said.append)
+        self.memory_bytes[FULL] = memory_bytes(base)
+        log(f"{FULL}: {said[-1]}")
         return self.disk_bytes
 
     def measure_speed(self, log=print) -> list[Measured]:
@@ -251,6 +253,7 @@ class Lab:
                 self.kernels[f"{name} {kind}"] = use_kernels(
                     models[f"{name} {kind}"], self.dtype, log=lambda line: None
                 )
+            use_kernels(full, self.dtype, log=lambda line: None)
         self.peaks = machine_peaks(models)
         s = self.settings
         self.speed = decode_benchmark(

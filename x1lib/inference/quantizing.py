@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from x1lib.inference import kernels
 from x1lib.inference.codes import KINDS, Codes, encode
 from x1lib.inference.errors import InferenceError
+from x1lib.inference.kernels import PackedLinear
 
 HEADS = ("same", "full", *KINDS)
 HEAD_NAMES = ("head", "lm_head", "embed_out")  # ours, most of transformers, GPT-NeoX
@@ -88,6 +89,8 @@ def quantize(model: nn.Module, kind: str, head: str = "same", group: int | None 
         raise InferenceError(f"{kind!r} is no way to quantise; give one of {', '.join(KINDS)}")
     if head not in HEADS:
         raise InferenceError(f"head is {head!r}; give one of {', '.join(HEADS)}")
+    if any(isinstance(m, PackedLinear) for m in model.modules()):
+        raise InferenceError("its matrices lie in a kernel's layout; quantise before `use_kernels`")
     model = copy.deepcopy(model)
     found = [(name, m) for name, m in model.named_modules() if is_matrix(m)]
     if not found:
@@ -97,9 +100,8 @@ def quantize(model: nn.Module, kind: str, head: str = "same", group: int | None 
         wanted = kind if not is_head or head == "same" else head
         if wanted == "full":
             continue
-        weight = module.weight.T if hasattr(module, "nf") else module.weight
+        weight, bias = _matrix(module)
         codes = encode(weight, wanted, None if is_head else group)
-        bias = None if module.bias is None else module.bias.detach()
         _replace(model, name, QuantLinear(codes, bias))
     model.quantization = {"kind": kind, "head": kind if head == "same" else head, "group": group}
     return model.eval()
@@ -110,6 +112,12 @@ def is_matrix(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
+def _matrix(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A layer's matrix [rows, columns], as torch's linear layer has it, and its bias."""
+    weight = module.weight.T if hasattr(module, "nf") else module.weight
+    return weight.detach(), None if module.bias is None else module.bias.detach()
+
+
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, module)
@@ -118,17 +126,27 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 def use_kernels(model: nn.Module, dtype: torch.dtype = torch.bfloat16, log=print) -> dict[str, int]:
     """Let torch's packed kernels do the products, where they are right here; say what is used.
 
-    In place; int4 codes are given up for the kernel's layout, but in a tied head, whose rows are
-    looked up. Returns matrices by what computes them: "packed int4", "reference int4: why", "full".
+    In place. int4 codes are given up for the kernel's layout, and on a CPU full matrices in bf16
+    for oneDNN's blocks, but not in a tied head, whose rows are looked up. Save or quantise a model
+    before. Returns matrices by what computes them: "packed int4", "packed bf16", "reference int4:
+    why", "full float32".
     """
     used: Counter[str] = Counter()
-    for module in model.modules():
+    for name, module in list(model.named_modules()):
+        tied = module is getattr(model, "head", None)
         if isinstance(module, QuantLinear):
-            tied = module is getattr(model, "head", None)
             reason = module.use_kernel(dtype, keep_codes=tied)
             used[f"reference {module.kind}: {reason}" if reason else f"packed {module.kind}"] += 1
+        elif isinstance(module, PackedLinear):
+            used["packed bf16"] += 1
         elif is_matrix(module):
-            used[f"full {str(module.weight.dtype).removeprefix('torch.')}"] += 1
+            full = f"full {str(module.weight.dtype).removeprefix('torch.')}"
+            if reason := kernels.why_not_blocks(module.weight):
+                used[full if reason.startswith(full[5:]) else f"{full}: {reason}"] += 1
+                continue
+            weight, bias = _matrix(module)
+            _replace(model, name, PackedLinear(weight, bias, keep_weight=tied))
+            used["packed bf16"] += 1
     log("products: " + "; ".join(f"{n} {how}" for how, n in used.items()))
     return dict(used)
 
@@ -143,4 +161,5 @@ def memory_bytes(model: nn.Module) -> int:
         for name, b in model.state_dict(keep_vars=True).items()
         if isinstance(b, torch.Tensor) and id(b) not in inside and b.data_ptr() not in own
     }
-    return sum(own.values()) + sum(kept.values()) + sum(m.n_bytes for m in quantized)
+    blocks = sum(m.packed_bytes for m in model.modules() if isinstance(m, PackedLinear))
+    return sum(own.values()) + sum(kept.values()) + sum(m.n_bytes for m in quantized) + blocks

@@ -16,6 +16,7 @@ from x1lib.economics import gpu as card_of
 from x1lib.economics import gpu_by_driver_name
 from x1lib.inference.decoder import Decoder
 from x1lib.inference.errors import InferenceError
+from x1lib.inference.kernels import PackedLinear
 from x1lib.inference.quantizing import QuantLinear, is_matrix, memory_bytes
 from x1lib.shapes import count_params, resolve
 
@@ -91,6 +92,9 @@ def work_of(model) -> Work:
         if isinstance(module, QuantLinear):
             packed = module.packed
             weight_bytes += packed.n_bytes if packed else module.quantized.n_bytes
+            matmul_params += module.n_rows * module.n_columns
+        elif isinstance(module, PackedLinear):
+            weight_bytes += module.packed_bytes
             matmul_params += module.n_rows * module.n_columns
         elif is_matrix(module):
             weight_bytes += module.weight.numel() * module.weight.element_size()
