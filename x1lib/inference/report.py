@@ -300,3 +300,22 @@ def speed_table(rows: list[Measured]) -> tuple[tuple, list[tuple]]:
         )
         body.append((model, *cells))
     return head, body
+
+
+def gain_table(rows: list[Measured]) -> tuple[tuple, list[tuple]]:
+    """Head and rows of a table: how many times as fast as its bf16 a model's codes decode."""
+    steps = {(row.model, row.batch): row.tpot_seconds for row in rows}
+    batches = sorted({row.batch for row in rows})
+    body = []
+    for model in dict.fromkeys(row.model for row in rows):
+        full = f"{model.partition(' ')[0]} bf16"
+        if model == full or (full, batches[0]) not in steps:
+            continue
+        cells = (
+            f"{steps[full, n] / steps[model, n]:.2f}"
+            if (full, n) in steps and (model, n) in steps
+            else "-"
+            for n in batches
+        )
+        body.append((model, *cells))
+    return ("times bf16", *(f"batch {n}" for n in batches)), body
