@@ -379,6 +379,8 @@ def test_isoflop_says_what_it_drops():
     with_hill = np.where(c == 1e21, 6 - loss, loss)
     with pytest.raises(TooFewPointsError, match="1 of 4"):
         isoflop(c[keep], n[keep], with_hill[keep])
+    with pytest.raises(TooFewPointsError, match="budgets is empty"):
+        isoflop(c, n, loss, budgets=[])
     found = isoflop(c[keep], n[keep], loss[keep])
     assert list(found.dropped.values()) == ["minimum outside its sizes", "2 sizes"]
 

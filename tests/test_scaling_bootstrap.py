@@ -134,6 +134,12 @@ def test_refusals():
         found.interval("a", 95)
 
 
+def test_a_seed_below_nothing_is_named():
+    n, d, _ = branched()
+    with pytest.raises(ScalingError, match="seed is -1"):
+        bootstrap(n, d, BESIROGLU.loss(n, d), n_resamples=20, seed=-1)
+
+
 @pytest.mark.parametrize("with_trunks", [False, True])
 def test_a_fit_that_is_given_is_not_made_again(with_trunks, monkeypatch):
     n, d, trunk = branched()

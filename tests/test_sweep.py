@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from x1lib import sweep, tracking
-from x1lib.budget_guard import BudgetRefused, Ledger
+from x1lib.budget_guard import BudgetRefused, Ledger, LedgerError
 from x1lib.pacing import Schedule
 from x1lib.scaling import Law
 from x1lib.sweep import Design, Recipe, Settings, Speed, SweepError, costs, points, running, sealing
@@ -172,6 +172,24 @@ def test_one_reservation_for_all_runs(tmp_path):
         assert purse.must_stop() is None and purse.usd >= 0
     ledger = Ledger(tmp_path / "ledger.jsonl", cap_usd=50)
     assert ledger.committed_usd == 0 and ledger.billed_to("sweep-1") == ledger.spent_usd
+
+
+def test_a_ledger_that_is_gone_is_not_begun_again_at_nothing(tmp_path):
+    stored(tmp_path / "scaling-law")
+    planned = sweep.plan(priced(tmp_path))
+    from x1lib.sweep import money
+
+    with money.metered(planned.settings.price, 2.0, planned.folder, "sweep-1"):
+        pass
+    planned.admit()
+    (tmp_path / "ledger.jsonl").unlink()
+    with pytest.raises(LedgerError, match="is gone, and scaling-law was metered in it before"):
+        planned.admit()
+    with pytest.raises(LedgerError, match="restore it from a copy"):
+        sweep.run(planned, log=lambda _: None)
+    assert not (tmp_path / "ledger.jsonl").exists()
+    (tmp_path / "ledger.jsonl").touch()
+    planned.admit()
 
 
 def test_the_end_of_the_money_stops_what_is_at_work(tmp_path):

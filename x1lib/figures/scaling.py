@@ -32,6 +32,7 @@ NAMES = {
 SERVED = (0, 1e10, 3e10, 1e11, 3e11, 1e12, 3e12, 1e13)  # tokens
 BIG_DPI = 100  # many lines: a notebook with ten such pictures stays small
 SIZES_SHOWN = 70  # of a curve that is dragged
+PAPER = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8}  # under words
 # Published models that are shown, and where each name stands beside its dot, in points.
 SHOWN = {
     "GPT-2-124M": (6, -3), "GPT-3-175B": (6, -9), "BLOOM-176B": (6, -3), "LLaMA-7B": (-6, -3),
@@ -242,11 +243,14 @@ def pareto(law: Law, flops: float, budget: str, plans: dict[str, tuple[float, fl
     for label, (n, d) in plans.items():
         axes.plot(n, d, "s", color=COLORS[2], ms=6)
         axes.annotate(f"{label}: {law.loss(n, d):.2f}", (n, d), (7, -11), fontsize=8,
-                      textcoords="offset points")  # fmt: skip
+                      textcoords="offset points", bbox=PAPER)  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="parameters N (total)", ylabel="tokens D",
              xlim=(1e7, 1e10), ylim=(2e8, 5e11))  # fmt: skip
     title = f"The budget's line touches one curve of equal loss, {best.loss:.2f} (law, computed)"
-    return _done(figure, axes, title, "upper right")
+    picture = _done(figure, axes, title, "upper right")
+    axes.get_legend().set(frame_on=True, zorder=3)
+    axes.get_legend().get_frame().set(facecolor="white", edgecolor="none", alpha=1)
+    return picture
 
 
 def repetition(epochs: np.ndarray) -> Picture:

@@ -76,6 +76,8 @@ def isoflop(compute, n_params, loss, budgets=None) -> IsoFlop:
         groups = np.split(order, np.flatnonzero(order[1:] > SAME_BUDGET * order[:-1]) + 1)
         budgets = [math.exp(np.log(group).mean()) for group in groups]
     budgets = np.sort(_arrays(budgets)[0])
+    if not len(budgets):
+        raise TooFewPointsError("budgets is empty; give 2 or more [FLOPs], or None to find them")
     gap = np.abs(np.log(compute)[:, None] - np.log(budgets))
     member = np.where(gap.min(axis=1) <= math.log(SAME_BUDGET), gap.argmin(axis=1), -1)
     found, dropped = [], {}

@@ -97,6 +97,8 @@ def bootstrap(
     n_params, n_tokens, loss = checked(n_params, n_tokens, loss)
     if n_resamples < 2:
         raise ScalingError(f"n_resamples is {n_resamples}; give 2 or more")
+    if seed < 0:
+        raise ScalingError(f"seed is {seed}; give 0 or more")
     fit = fit or fit_law(n_params, n_tokens, loss, delta=delta)
     points = solver.Points.of(n_params, n_tokens, loss)
     log_law = np.log([fit.law.A, fit.law.B, fit.law.E])

@@ -8,8 +8,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from x1lib.budget_guard import RESTART_SHARE, BudgetGuard, Plan, Purse, this_machine
-from x1lib.session.money import ledger_of
+from x1lib import tracking
+from x1lib.budget_guard import (
+    RESTART_SHARE,
+    BudgetGuard,
+    LedgerError,
+    Plan,
+    Purse,
+    this_machine,
+)
+from x1lib.session.money import ledger_of, ledger_path
+
+METERED = "metered.json"  # in the sweep's folder: it costs money, so there is a ledger
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,8 @@ class Price:
 def admit(price: Price, hours: float, out: Path, run_id: str | None = None) -> str:
     """Say what a sweep would take of the budget; with a run_id the money is set aside.
 
-    Raises BudgetRefused, with the price and the hours that would fit.
+    Raises BudgetRefused, with the price and the hours that would fit, and LedgerError for a sweep
+    that was metered before in a ledger that is gone.
     """
     if not price.usd_per_hour:
         return "no price was given: nothing is metered"
@@ -36,6 +47,12 @@ def _plan(hours: float, out: Path) -> Plan:
 
 
 def _guard(price: Price, out: Path, machine=None) -> BudgetGuard:
+    path = ledger_path(out)
+    if not path.exists() and (Path(out) / METERED).exists():
+        raise LedgerError(
+            f"{path} is gone, and {Path(out).name} was metered in it before: restore it from a"
+            " copy, or put an empty file there to begin again at 0, which forgets what was spent"
+        )
     ledger, since = ledger_of(out, price.cap_usd), price.billed_since or None
     return BudgetGuard(ledger, price.usd_per_hour, machine=machine, billed_since=since)
 
@@ -77,8 +94,15 @@ def metered(price: Price, hours: float, out: Path, run_id: str) -> Iterator[Swee
         guard.admit(_plan(hours, out), run_id)
         if price.cap_usd:
             guard.ledger.record_cap()
+        _say_metered(Path(out) / METERED, run_id)
         yield SweepMoney(purse)
     except BaseException as error:
         purse.leave(f"{type(error).__name__}: {error}")
         raise
     purse.settle("the sweep is over")
+
+
+def _say_metered(path: Path, run_id: str) -> None:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tracking.write_json(path, {"run_id": run_id, "since": tracking.utc_now()})
