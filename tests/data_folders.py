@@ -14,6 +14,19 @@ REPOSITORY = Path(__file__).parent.parent
 SMALL = {"tokenizer": "bytes", "block_tokens": 50_000, "heldout_tokens": 20_000}
 WORDS = "the sea was calm and no wind moved over old grey stones while gulls slept 17 times".split()
 
+# Goes before the code of a child process. ru_maxrss of a new program begins at the peak of the one
+# that started it: in a large test process it hides all that the child does.
+PEAK = """
+import resource, sys
+from pathlib import Path
+MAXRSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10
+def peak_mb():
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MB
+"""
+
 # A build that stays a while at each block, so that a reader is faster than it.
 SLOW = """
 import sys, time

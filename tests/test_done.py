@@ -190,6 +190,7 @@ def other_record(run: Path) -> None:
         (lambda run: (run / "manifest.json").write_text("[]"), "holds no object"),
         (lambda run: (run / "manifest.json").unlink(), "neither run-cloud nor run-local"),
         (lambda run: manifest(run, "tokens", value=-1), "tokens: -1"),
+        (lambda run: manifest(run, "tokens", value=6144), "6,144 tokens, metrics.jsonl 3,072"),
         (lambda run: manifest(run, "status", value="running"), "finished"),
         (lambda run: manifest(run, "artefacts", value={"x": "0" * 64}), "missing"),
         (worse_weights, "on its sample the checkpoint loses"),
@@ -319,6 +320,11 @@ def drop_row(out: Path) -> None:
     (out / "points.csv").write_text("\n".join(lines[:-1]) + "\n")
 
 
+def double_row(out: Path) -> None:
+    lines = (out / "points.csv").read_text().splitlines()
+    (out / "points.csv").write_text("\n".join([*lines, lines[-1]]) + "\n")
+
+
 def scaled(out: Path, *keys: str, by: float = 1.02) -> None:
     values = json.loads((out / "fit.json").read_text())
     for key in keys:
@@ -344,6 +350,7 @@ LAW = ("joint_fits", "total")
         (lambda out: csv_field(out, "tokens", "750081"), "tokens of"),
         (lambda out: csv_field(out, "status", "not run"), "status of"),
         (drop_row, "and the design differ in"),
+        (double_row, "1 run(s) in more than one row"),
         (lambda out: manifest(first_run(out), "val_loss", value=4.0), "val_loss of"),
         (lambda out: manifest(first_run(out), "config", "lr", value=0.1), "lr"),
         (lambda out: (first_run(out) / "metrics.jsonl").write_text(""), "says another loss"),
@@ -491,7 +498,8 @@ def test_a_forged_score_is_found(lab):
         (lambda out: results(out, "usd_per_million_tokens", value=1e-3), "the least is"),
         (lambda out: results(out, "prices", value=[]), "no price of some speed"),
         (lambda out: results(out, "quality", value={}), "what the quantised"),
-        (lambda out: results(out, "speed", value=None), "lacks"),
+        (lambda out: results(out, "speed", value=None), "holds what cannot be checked"),
+        (lambda out: results(out, "speed", 0, "tokens_per_sec", value=0), "give a number above 0"),
         (lambda out: set_json(out.parent / "run-local" / "manifest.json", "inference",
                               "usd_per_million_tokens", value=1.0), "does not hold the price"),
     ],

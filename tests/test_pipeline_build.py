@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_folders import contents, write_jsonl
+from data_folders import PEAK, contents, write_jsonl
 from data_killed import Killer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -408,25 +408,25 @@ def test_a_worker_that_is_killed_is_told(source, tmp_path, monkeypatch):
 
 
 MEMORY = """
-import resource, sys
 from x1lib.data.building import build, recipe
 chosen = recipe("plain", dedup="exact", tokenizer="bytes", block_tokens=2**20)
-build(sys.argv[1], chosen, root=sys.argv[2], log=None)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+build(sys.argv[1], chosen, root=sys.argv[2], workers=int(sys.argv[3]), log=None)
+print(peak_mb() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / MAXRSS_PER_MB)
 """
 
 
-def test_memory_does_not_grow_with_the_text(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_memory_does_not_grow_with_the_text(tmp_path, workers):
     peaks = []
     for n in (10_000, 40_000):  # 20 and 80 MB
         path = tmp_path / f"{n}.jsonl"
         with path.open("w") as file:
             for i in range(n):
                 file.write(json.dumps({"id": i, "text": f"{i} " + "a quiet sea " * 166}) + "\n")
-        words = [sys.executable, "-c", MEMORY, path, tmp_path / "root"]
+        words = [sys.executable, "-c", PEAK + MEMORY, path, tmp_path / "root", str(workers)]
         done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY)
         assert done.returncode == 0, done.stderr
-        peaks.append(int(done.stdout) / 1024)
+        peaks.append(float(done.stdout))  # of the builder and its largest worker
     # of 60 MB more text: 30,000 keys in a Python set, a few MB of index, nothing of the text
     assert peaks[1] - peaks[0] < 25
 

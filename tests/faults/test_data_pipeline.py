@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_folders import PEAK
 
 from x1lib.data import ShardError, Shards, load_tokenizer, writer
 
@@ -180,13 +181,13 @@ def test_one_huge_document(tmp_path, kind):
     with path.open("ab") as file:
         file.write(json.dumps({"id": "huge", "text": huge}).encode() + b"\n")
     code = (
-        "import resource, sys; from x1lib.data.__main__ import main; code = main(sys.argv[1:]);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024); sys.exit(code)"
+        "from x1lib.data.__main__ import main; code = main(sys.argv[1:]);"
+        "print(int(peak_mb())); sys.exit(code)"
     )
     words = command(path, tmp_path / "root", tokenizer="gpt2", workers=1, block_tokens=2**20)[3:]
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=REPOSITORY
+        [sys.executable, "-c", PEAK + code, *words], capture_output=True, text=True, cwd=REPOSITORY
     )
     assert done.returncode == 0, done.stderr
     *_, folder, peak_mb = done.stdout.splitlines()

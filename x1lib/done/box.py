@@ -39,7 +39,7 @@ class Box:
         """The box as it is printed."""
         head = f"{MARKS[self.state]} {number}. {self.name}: {self.state}"
         lines = [f"{head}; {self.found}" if self.found else head]
-        lines += [f"       {fault}" for fault in self.faults]
+        lines += [f"       {line.strip()}" for fault in self.faults for line in fault.splitlines()]
         if self.command and self.state is not State.DONE:
             lines.append(f"       -> {self.command}")
         return lines
@@ -48,6 +48,13 @@ class Box:
 def open_box(name: str, faults: list[str], command: str) -> Box:
     """A box with something wrong."""
     return Box(name, State.OPEN, faults=tuple(faults), command=command)
+
+
+def lacking(name: str, error: Exception) -> str:
+    """A sentence on a file whose values were not what a check expected."""
+    if isinstance(error, KeyError):
+        return f"{name} lacks {error}"
+    return f"{name} holds what cannot be checked ({error})"
 
 
 def read(path: Path) -> dict:

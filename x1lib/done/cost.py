@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from x1lib.done.box import Box, DoneError, State, is_rented, open_box, read
+from x1lib.done.box import Box, DoneError, State, is_rented, lacking, open_box, read
 from x1lib.done.run import manifest_of
 from x1lib.inference.lab import FULL, PAGE, RESULTS
 from x1lib.inference.pricing import usd_per_million_tokens
@@ -25,7 +25,7 @@ def check(lab: Path, log=lambda line: None) -> Box:
     except DoneError as error:
         return open_box(NAME, [f"{FOLDER}/: {error}"], AGAIN)
     except (KeyError, TypeError, ValueError) as error:
-        return open_box(NAME, [f"{FOLDER}/{RESULTS} lacks {error}"], AGAIN)
+        return open_box(NAME, [lacking(f"{FOLDER}/{RESULTS}", error)], AGAIN)
     real = found["model"]["is_own"] and is_rented(run) and found["settings"]["usd_per_hour"] > 0
     return Box(NAME, State.DONE if real else State.REHEARSED, said, command=FOR_REAL)
 

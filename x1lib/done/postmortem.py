@@ -6,7 +6,7 @@ import re
 import zlib
 from pathlib import Path
 
-from x1lib.done.box import Box, DoneError, State, is_rented, open_box, read
+from x1lib.done.box import Box, DoneError, State, is_rented, lacking, open_box, read
 from x1lib.done.run import manifest_of
 from x1lib.postmortem.report import EVIDENCE, NORMS, PAGE, TOKENS
 
@@ -39,7 +39,7 @@ def check(lab: Path, log=lambda line: None) -> Box:
         try:
             faults += _agreement(page, evidence)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            faults.append(f"{EVIDENCE}/ lacks {error}")
+            faults.append(lacking(f"{EVIDENCE}/", error))
     if faults:
         return open_box(NAME, faults, AGAIN)
     found = evidence["analysis.json"]

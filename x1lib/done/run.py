@@ -57,7 +57,7 @@ def _box(folder: Path, log) -> Box:
         except X1Error as error:
             faults.append(str(error))
     if faults:
-        return open_box(NAME, faults, AGAIN)
+        return open_box(NAME, list(dict.fromkeys(faults)), AGAIN)  # one file, two checks
     state = State.DONE if is_rented(values) else State.REHEARSED
     return Box(NAME, state, f"{folder.name}: {', '.join(said)}", command=AGAIN)
 
@@ -71,6 +71,10 @@ def _record(folder: Path, values: dict, log) -> list[str]:
     main = values["heldout"].get("documents", {}).get("loss")
     if values["val_loss"] != main:
         raise DoneError(f"val_loss is {values['val_loss']}, and that of the documents {main}")
+    read = [r["tokens"] for r in tracking.read_metrics(folder) if "tokens" in r]
+    if not read or read[-1] != values["tokens"]:
+        said = f"{read[-1]:,}" if read else "none"
+        raise DoneError(f"the manifest says {values['tokens']:,} tokens, metrics.jsonl {said}")
     return [f"{values['tokens']:,} tokens"]
 
 

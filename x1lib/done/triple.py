@@ -11,7 +11,7 @@ import numpy as np
 
 from x1lib import X1Error
 from x1lib.budget_guard import Ledger
-from x1lib.done.box import Box, DoneError, State, open_box, read
+from x1lib.done.box import Box, DoneError, State, lacking, open_box, read
 from x1lib.session.money import LEDGER
 from x1lib.sweep import TRIPLE, Design, Fitted, Joint, Point, Recipe, read_points
 from x1lib.sweep.answers import FIT_JSON, FORMS, PREDICTION_MD, _goal, billions, words_of
@@ -49,7 +49,7 @@ def check(lab: Path, log=lambda line: None) -> Box:
         _reveals(out, rows, found)
         said += _prediction(out, design, rows, found)
     except (X1Error, KeyError, TypeError) as error:
-        text = str(error) if isinstance(error, X1Error) else f"{FIT_JSON} lacks {error}"
+        text = str(error) if isinstance(error, X1Error) else lacking(FIT_JSON, error)
         return open_box(NAME, [text], FIT_AGAIN)
     done = finished(rows)
     sizes = [size for size in design.sizes if any(p.shape == size for p in done)]
@@ -71,9 +71,12 @@ def _design(kept: dict) -> Design:
 def _points(out: Path, design: Design) -> list[Point]:
     """The rows of points.csv, where each is what its run's manifest says."""
     try:
-        rows = {row.run_id: row for row in read_points(out / POINTS)}
+        points = read_points(out / POINTS)
+        rows = {row.run_id: row for row in points}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DoneError(f"{POINTS} cannot be read ({error})") from error
+    if len(rows) < len(points):
+        raise DoneError(f"{POINTS} has {len(points) - len(rows)} run(s) in more than one row")
     wanted = {run.id for run in design.runs}
     if rows.keys() != wanted:
         odd = sorted(rows.keys() ^ wanted)

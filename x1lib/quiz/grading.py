@@ -74,10 +74,19 @@ def counted(attempts: Sequence[Attempt]) -> list[Attempt]:
 
 
 def save(attempt: Attempt, path: Path) -> None:
-    """Add an attempt to the record; a damaged record is refused, not overwritten."""
+    """Add an attempt to the record; a damaged record is refused, not overwritten.
+
+    Raises QuizError, also where the record cannot be written.
+    """
     earlier = [one.to_json() for one in regrade(path)] if path.exists() else []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"format": FORMAT, "attempts": [*earlier, attempt.to_json()]})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"format": FORMAT, "attempts": [*earlier, attempt.to_json()]})
+    except OSError as error:
+        raise QuizError(
+            f"{path} cannot be written ({error.strerror}), so nothing is recorded; give a path that"
+            " can be, with --out"
+        ) from error
 
 
 def regrade(path: Path) -> list[Attempt]:

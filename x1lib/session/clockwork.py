@@ -52,6 +52,7 @@ def make_plan(
         parent=Plan.from_json(run.parent_plan) if run.parent_plan else None,
         first_step=run.first_step,
     )
+    run.injector.check_within(run.first_step, plan.schedule.total_steps)
     run.plan = p = replace(plan, step_seconds=run.pace.planned_step_seconds, **vars(timing))
     run.money.keep(p.reserve_seconds)
     run.event("plan", **asdict(p))

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from x1lib.stability import Injection, rarest
+from x1lib.stability import Injection, StabilityError, rarest
 
 
 class Injector:
@@ -28,6 +28,15 @@ class Injector:
         entry = self._shards.blocks[0]
         tokens = np.load(self._shards.folder / entry["file"], mmap_mode="r")
         return rarest(np.bincount(tokens, minlength=self._shards.vocab_size))
+
+    def check_within(self, first_step: int, total_steps: int) -> None:
+        """Raise StabilityError for a fault that the steps after `first_step` do not hold whole."""
+        one = self.injection
+        if one is not None and not first_step < one.first_step <= one.step <= total_steps:
+            raise StabilityError(
+                f"inject is {one.spec!r}, which begins at step {one.first_step:,}, and the steps of"
+                f" this run are {first_step + 1:,} to {total_steps:,}; give another, or train longer"
+            )
 
     def sample_of(self, run) -> int:
         """The first sample of the batch at the fault's step, in the order that `run` reads."""
