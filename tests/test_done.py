@@ -430,7 +430,7 @@ PAGE = "spike-postmortem.md"
         (lambda lab: (lab / "spike" / "step.json").unlink(), "step.json is missing"),
         (lambda lab: evidence(lab, "step", "step", value=40), "step.json is of step 40"),
         (lambda lab: evidence(lab, "analysis", "outcomes", value={}), "no recovery"),
-        (lambda lab: evidence(lab, "analysis", "outcomes", value=["one"]), "lacks"),
+        (lambda lab: evidence(lab, "analysis", "outcomes", value=["one"]), "cannot be checked"),
         (lambda lab: evidence(lab, "analysis", "verdict", value={}), "lacks"),
         (lambda lab: evidence(lab, "trace", "series", "step", value=[1]), "reach"),
     ],

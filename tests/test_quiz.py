@@ -312,6 +312,16 @@ def test_of_a_seed_only_the_first_attempt_counts(tmp_path):
     assert status(path) == "11 of 16 right at best of 2 attempts: 13 pass"
 
 
+def test_a_record_that_cannot_be_written_is_said_after_the_report(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dashes").write_text("-" * 16)
+    out = tmp_path / "file" / "quiz-score.json"
+    command = ["--seed", "5", "--answers", str(tmp_path / "dashes"), "--out", str(out)]
+    assert main(command) == 2
+    said = capsys.readouterr()
+    assert "seed 5: 0 of 16 right" in said.out and "cannot be written" in said.err
+
+
 def test_a_question_that_has_changed_is_said(record, monkeypatch):
     put = Paper(5).questions[0]
     item = Item("Which is it now, then, in other words?", "1", ("2", "3", "4"), "Because it is.")
