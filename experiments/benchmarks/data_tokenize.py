@@ -6,17 +6,18 @@ Raw is one call of tiktoken's encode_ordinary_batch on texts that are in memory,
 threads as cores. Ours is all of `build` with the recipe "plain": read a .jsonl, encode, write and
 sync blocks, index and hashes, with as many worker processes. Both use the same merges, and the
 tokens of both are counted and must agree; X1_ENCODER=gigatoken lets ours encode with that. The
-text is the embedded one, cut at 4,000 characters, over and over. Peak memory is that of the builder
-and its largest worker.
+text is the embedded one, cut at 4,000 characters, over and over. Peak memory is that of a builder
+and of its largest worker, of new processes that build a quarter, half and all of the text: those of
+the turns begin with the texts and the ids of this one.
 """
 
 import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +32,15 @@ from x1lib.data.building.encode import Encoder, tiktoken_encoding
 from x1lib.data.sources import open_source
 
 DOCUMENT_CHARACTERS = 4_000
+# VmHWM and not ru_maxrss, which a new program takes over from the one that started it.
+BUILD_AND_TELL = """
+import re, resource, sys
+from pathlib import Path
+from x1lib.data.building import build, recipe
+build(sys.argv[1], recipe("plain"), root=sys.argv[2], workers=int(sys.argv[3]), log=None)
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 def texts_of(megabytes: float) -> list[str]:
@@ -66,6 +76,20 @@ def run_ours(source: Path, root: Path, cores: int) -> tuple[float, int]:
     return seconds, shards.n_tokens + len(shards.heldout("documents")) - marks
 
 
+def write_texts(path: Path, texts: list[str]) -> None:
+    """The texts as a .jsonl."""
+    with path.open("w") as file:
+        file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+
+
+def peak_mb(source: Path, root: Path, cores: int) -> list[float]:
+    """MiB held at most by the builder and by its largest worker (0 without workers); Linux only."""
+    words = [sys.executable, "-c", BUILD_AND_TELL, source, root, str(cores)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    shutil.rmtree(root)
+    return [int(kib) / 1024 for kib in done.stdout.split()]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
@@ -80,7 +104,7 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory(dir=options.root) as folder:
         source = Path(folder) / "text.jsonl"
-        source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        write_texts(source, texts)
         print(f"{n_mb:.1f} MB in {len(texts):,} documents, {options.turns} turns each")
         for cores in options.cores:
             raw, ours = [], []
@@ -99,11 +123,23 @@ def main() -> None:
                 f" {statistics.median(ours):.1f} MB/s, ratio {statistics.median(ratios):.2f}"
                 f" ({min(ratios):.2f} .. {max(ratios):.2f}), {n_ours / 1e6:.1f}M tokens"
             )
-    peak = {
-        "builder_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "largest_worker_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
-    }
-    print(f"largest worker {peak['largest_worker_mb']:.0f} MB")
+        peaks = []
+        for part in (4, 2, 1):
+            write_texts(source, texts[: len(texts) // part])
+            for cores in options.cores:
+                builder, worker = peak_mb(source, Path(folder) / "root", cores)
+                peaks.append(
+                    {
+                        "megabytes": n_mb / part,
+                        "cores": cores,
+                        "builder_mb": builder,
+                        "largest_worker_mb": worker,
+                    }
+                )
+                print(
+                    f"{n_mb / part:.0f} MB on {cores} cores: builder {builder:.0f} MB at its peak,"
+                    f" largest worker {worker:.0f} MB"
+                )
     if options.out:
         record = {
             "command": sys.argv,
@@ -116,7 +152,7 @@ def main() -> None:
             "megabytes": n_mb,
             "documents": len(texts),
             "by_cores": results,
-            "peak": peak,
+            "peaks": peaks,
         }
         options.out.write_text(json.dumps(record, indent=1) + "\n")
 
