@@ -274,7 +274,7 @@ def test_a_spike_is_flagged_in_its_step_and_the_checkpoint_before_it_kept(spiked
 
 @pytest.mark.parametrize("inject", ["rare-token@500", "adam-beta2@65:0.99"])
 def test_a_fault_that_no_step_meets_is_refused(inject, tmp_path, embedded_shards):
-    with pytest.raises(StabilityError, match="steps of this run are 1 to 64"):
+    with pytest.raises(StabilityError, match="run are 1 to 64"):
         go(settings(tmp_path / "run", inject=inject))
     assert not tracking.read_metrics(tmp_path / "run", "step")
 
@@ -282,7 +282,7 @@ def test_a_fault_that_no_step_meets_is_refused(inject, tmp_path, embedded_shards
 @pytest.mark.parametrize("inject", ["rare-token@40", "adam-beta2@50:0.99,steps=20"])
 def test_a_fault_that_begins_before_a_branch_is_refused(inject, calm, tmp_path):
     branch = {"branch_from": f"{calm[0]}@40", "inject": inject}
-    with pytest.raises(StabilityError, match="steps of this run are 41 to"):
+    with pytest.raises(StabilityError, match="run are 41 to"):
         go(settings(tmp_path / "run", **branch))
 
 
