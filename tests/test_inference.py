@@ -1,7 +1,9 @@
 """Quantised and cached decoding is held to the plain model; timings and prices to sums by hand."""
 
+import copy
 import json
 import math
+import pickle
 import shutil
 import subprocess
 import sys
@@ -173,6 +175,53 @@ def test_a_full_matrix_in_blocks_gives_what_it_gave(n):
         inference.quantize(model, "int8")
     again = inference.use_kernels(model, log=str)
     assert again == used
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.randn(96), torch.randn(0, 96), torch.randn(2, 0, 96), torch.randn(96, 7).T,
+        torch.randn(4, 192)[:, ::2], torch.randn(3, 9, 96)[:, -1], torch.randn(1, 96).expand(4, 96),
+    ],
+)  # fmt: skip
+def test_blocks_take_what_a_linear_layer_takes_and_name_what_they_do_not(x):
+    layer = torch.nn.Linear(96, 72).bfloat16()
+    if reason := kernels.why_not_blocks(layer.weight):
+        pytest.skip(reason)
+    packed = kernels.PackedLinear(layer.weight.detach(), layer.bias.detach(), keep_weight=False)
+    x = x.bfloat16()
+    torch.testing.assert_close(packed(x), layer(x))
+    for again in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        assert torch.equal(again(x), packed(x)) and again.packed_bytes == packed.packed_bytes
+    for wrong, words in ((torch.ones(3, 96), "x is float32"), (torch.ones(3, 97), r"\[3, 97\]")):
+        with pytest.raises(InferenceError, match=words):
+            packed(wrong.bfloat16() if wrong.shape[1] == 97 else wrong)
+
+
+@pytest.mark.parametrize(("kind", "head"), [("int8", "full"), ("int4", "full")])
+def test_a_model_in_kernels_layouts_is_copied_but_neither_saved_nor_quantised(tmp_path, kind, head):
+    model = inference.quantize(Decoder(gpt(), torch.bfloat16), kind, head)
+    inference.save_quantized(tmp_path, model)
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    used = inference.use_kernels(model, log=str)
+    if "packed bf16" not in used:
+        pytest.skip(str(used))
+    assert torch.equal(copy.deepcopy(model)(TOKENS), model(TOKENS))
+    with pytest.raises(InferenceError, match="save before `use_kernels`"):
+        inference.save_quantized(tmp_path, model)
+    assert (tmp_path / "model.safetensors").read_bytes() == whole
+    with pytest.raises(InferenceError, match="quantise before `use_kernels`"):
+        inference.quantize(model, "int4")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("kind", inference.KINDS)
+def test_kernels_are_asked_for_the_models_own_dtype(dtype, kind):
+    model = inference.quantize(Decoder(gpt(), dtype), kind)
+    before = model(TOKENS)
+    used = inference.use_kernels(model, log=str)
+    assert all(str(dtype).removeprefix("torch.") in how for how in used)
+    assert torch.equal(model(TOKENS), before)
 
 
 def test_a_whole_model_in_blocks_says_the_same_and_is_counted_whole():
@@ -407,6 +456,11 @@ def test_a_model_of_transformers_is_quantised_with_its_biases():
         assert 0 < off < 0.05 * full(tokens).logits.abs().max()
     work = inference.work_of(model)
     assert work.matmul_params == 2 * 12 * 64 * 64 + 160 * 64
+    # Its matrices lie the other way round; codes that did so would be held twice by a kernel.
+    served = inference.quantize(full.bfloat16(), "int8")
+    held = inference.memory_bytes(served)
+    inference.use_kernels(served, log=str)
+    assert inference.memory_bytes(served) == held
     assert work.cache_bytes_per_token == 2 * 2 * 64 * 4
 
 

@@ -17,6 +17,7 @@ from x1lib.data import Tokenizer, TokenizerError, load_tokenizer
 from x1lib.inference.codes import Codes
 from x1lib.inference.decoder import Decoder
 from x1lib.inference.errors import InferenceError
+from x1lib.inference.kernels import PackedLinear
 from x1lib.inference.quantizing import QuantLinear, _replace
 from x1lib.shapes import Shape
 from x1lib.train import GPT, Config
@@ -89,10 +90,15 @@ def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
 def save_quantized(folder: Path, model: Decoder) -> int:
     """Write a quantised Decoder, before `use_kernels`: codes and scales, the rest in its own dtype.
 
-    Returns the bytes of both files. A folder that is there is written over.
+    Returns the bytes of both files. A folder that is there is written over. Raises InferenceError
+    for a model that is not quantised, or whose matrices lie in a kernel's layout.
     """
     if not isinstance(model, Decoder) or not hasattr(model, "quantization"):
         raise InferenceError("only a quantised Decoder is saved so; call `quantize` on one first")
+    if any(isinstance(module, PackedLinear) for module in model.modules()):
+        raise InferenceError(
+            "its full matrices lie in a kernel's layout; save before `use_kernels`"
+        )
     tensors, matrices = {}, {}
     for name, module in model.named_modules():
         if isinstance(module, QuantLinear):

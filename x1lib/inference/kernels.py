@@ -16,6 +16,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from x1lib.inference.codes import Codes, encode
+from x1lib.inference.errors import InferenceError
 
 ROWS_MULTIPLE = 16  # int4 kernels want whole tiles of output rows
 INT4_GROUPS = (32, 64, 128, 256)  # that torch's kernels take
@@ -81,7 +82,9 @@ def why_not(codes: Codes, dtype: torch.dtype) -> str | None:
 class PackedLinear(nn.Module):
     """y = x W' + b with W in bf16 in oneDNN's blocks; what a linear layer becomes on a CPU.
 
-    keep_weight: a tied head's rows are looked up, too, so that it stays beside its blocks.
+    keep_weight: a tied head's rows are looked up, too, so that it stays beside its blocks. A copy
+    makes its blocks anew; `state_dict` has no matrix, so save a model before, and `to` leaves the
+    blocks where they are. Raises InferenceError for another x than bf16 [..., columns] on a CPU.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, keep_weight: bool):
@@ -89,18 +92,38 @@ class PackedLinear(nn.Module):
         self.n_rows, self.n_columns = weight.shape
         self.register_buffer("weight", weight if keep_weight else None)
         self.register_buffer("bias", bias)
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        self.packed = _blocks(weight)
 
     @property
     def packed_bytes(self) -> int:
-        """Of the blocks alone: what a step reads."""
+        """Of the blocks alone: what a step reads; rows that fill the last block are left out."""
         return 2 * self.n_rows * self.n_columns
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        try:
+            return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        except RuntimeError as error:  # oneDNN says of all of them that it has no primitive
+            fits = x.dtype == torch.bfloat16 and x.shape[-1:] == (self.n_columns,) and not x.is_cuda
+            if fits:
+                raise
+            raise InferenceError(
+                f"x is {str(x.dtype).removeprefix('torch.')} {list(x.shape)} on {x.device.type};"
+                f" these blocks take bfloat16 [..., {self.n_columns}] on cpu"
+            ) from error
 
     def rows(self, tokens: torch.Tensor) -> torch.Tensor:
         return F.embedding(tokens, self.weight)
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"packed": self.packed.to_dense()}
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        self.packed = _blocks(self.packed)
+
+
+def _blocks(weight: torch.Tensor) -> torch.Tensor:
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
 
 
 def why_not_blocks(weight: torch.Tensor) -> str | None:

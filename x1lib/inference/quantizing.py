@@ -115,7 +115,8 @@ def is_matrix(module: nn.Module) -> bool:
 def _matrix(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
     """A layer's matrix [rows, columns], as torch's linear layer has it, and its bias."""
     weight = module.weight.T if hasattr(module, "nf") else module.weight
-    return weight.detach(), None if module.bias is None else module.bias.detach()
+    # Contiguous: of codes that lie the other way round a kernel would keep a second copy.
+    return weight.detach().contiguous(), None if module.bias is None else module.bias.detach()
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
@@ -123,15 +124,16 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), leaf, module)
 
 
-def use_kernels(model: nn.Module, dtype: torch.dtype = torch.bfloat16, log=print) -> dict[str, int]:
+def use_kernels(model: nn.Module, dtype: torch.dtype | None = None, log=print) -> dict[str, int]:
     """Let torch's packed kernels do the products, where they are right here; say what is used.
 
     In place. int4 codes are given up for the kernel's layout, and on a CPU full matrices in bf16
     for oneDNN's blocks, but not in a tied head, whose rows are looked up. Save or quantise a model
-    before. Returns matrices by what computes them: "packed int4", "packed bf16", "reference int4:
-    why", "full float32".
+    before. dtype: of the activations; None: the model's own. Returns matrices by what computes
+    them: "packed int4", "packed bf16", "reference int4: why", "full float32".
     """
     used: Counter[str] = Counter()
+    dtype = dtype or _dtype_of(model)
     for name, module in list(model.named_modules()):
         tied = module is getattr(model, "head", None)
         if isinstance(module, QuantLinear):
@@ -149,6 +151,14 @@ def use_kernels(model: nn.Module, dtype: torch.dtype = torch.bfloat16, log=print
             used["packed bf16"] += 1
     log("products: " + "; ".join(f"{n} {how}" for how, n in used.items()))
     return dict(used)
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype:
+    """Of a model's activations: its own word, else that of its first weights that are not codes."""
+    if isinstance(own := getattr(model, "dtype", None), torch.dtype):
+        return own
+    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return next(floats, torch.bfloat16)
 
 
 def memory_bytes(model: nn.Module) -> int:

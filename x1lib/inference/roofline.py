@@ -144,7 +144,7 @@ def machine_peaks(models: dict[str, object], trials: int = 15) -> dict[str, Peak
         family: Peak(
             rates[family],
             flops,
-            f"measured here on {machine.device_name}, {threads} threads: {n_bytes / 1e6:.1f} MB"
+            f"measured here on {machine.device_name}, {threads} thread(s): {n_bytes / 1e6:.1f} MB"
             f" read once, the best of {trials}, and products of square matrices in"
             f" {machine.dtype}",
         )
