@@ -463,4 +463,4 @@ check.answer("00.3", which_parallelism)
 # - **A faster card** moves the ceiling of section 8 by a factor, not by a million.
 # - **MFU is assumed** until your own run has measured it.
 #
-# 🇪🇸 Si has respondido a las tres primeras sin dudar, estás listo; si no, cada solución dice qué repasar. Ahora abre `lab00` y haz tu primer ensayo.
+# 🇪🇸 Si has respondido a las tres sin dudar, estás listo; si no, cada solución dice qué repasar. Ahora abre `lab00` y haz tu primer ensayo.

@@ -14,6 +14,7 @@ from x1lib.published_logs import FIELDS, Log, PublishedRun
 DPI = 100
 WIDE = 8.0
 UNKNOWN = "?"
+PAPER = {"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.85}  # under words over a line
 SMOOTHED = 0.01  # of the log: the width of the moving mean
 
 
@@ -56,8 +57,9 @@ def panels(log: Log, title: str, marks: Mapping[str, float] | None = None) -> Pi
     for i, (what, line) in enumerate((marks or {}).items()):
         for one in axes.ravel():
             one.axvline(line, color="0.4", lw=0.8, ls=":")
-        axes.ravel()[0].annotate(f" {what}", (line, 0.97 - 0.13 * (i % 3)), fontsize=7,
-                                 xycoords=("data", "axes fraction"), va="top")  # fmt: skip
+        axes.ravel()[0].annotate(what, (line, 0.97 - 0.13 * (i % 3)), fontsize=7, va="top",
+                                 xytext=(4, 0), textcoords="offset points", bbox=PAPER,
+                                 xycoords=("data", "axes fraction"))  # fmt: skip
     axes.ravel()[-1].set_xlabel("line of the log")
     said = "; ".join(f"{what} at line {line:g}" for what, line in (marks or {}).items())
     return _done(figure, title, said or f"{len(log):,} lines, nothing named.")
