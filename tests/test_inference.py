@@ -855,6 +855,42 @@ def test_a_text_that_is_not_here_is_named_and_never_compared_with_a_record(
         lab.prepare(settings)
 
 
+def test_what_the_lab_says_of_the_recorded_speeds_is_recorded():
+    """Ranges in the prose of lab03 and of the record's README, from the record itself."""
+    record = json.loads((ROOT / lab.RECORDED / "baselines-cpu.json").read_text())
+    prose = (ROOT / "notebooks" / "src" / "lab03.py").read_text()
+    page = (ROOT / lab.RECORDED / "README.md").read_text()
+    rows = {(row["model"], row["batch"]): row for row in record["speed"]}
+    names = list(dict.fromkeys(row["model"].split()[0] for row in record["speed"]))
+
+    def ratios(key: str, kind: str, batch: int, but: str = "") -> list[float]:
+        found = ((rows[f"{n} {k}", batch][key] for k in ("bf16", kind)) for n in names if n != but)
+        return [full / codes for full, codes in found]
+
+    def span(of: list[float], form: str) -> str:
+        return f"{min(of):{form}} to {max(of):{form}}"
+
+    alone = {kind: ratios("tpot_seconds", kind, 1) for kind in inference.KINDS}
+    assert f"int8 decodes {span(alone['int8'], '.2f')} times" in page
+    assert f"int4 {span(alone['int4'], '.2f')} times" in page
+    small = [100 * (one - 1) for one in ratios("tpot_seconds", "int8", 1, but="tiny")]
+    assert f"int8 gains only {span(small, '.0f')}% alone" in prose
+    assert min(alone["int4"]) > 1
+    for kind in inference.KINDS:
+        assert max(ratios("tpot_seconds", kind, 16, but="tiny")) < 1
+    longer = [
+        1 / one
+        for kind in inference.KINDS
+        for batch in (1, 4, 16)
+        for one in ratios("ttft_seconds", kind, batch, but="tiny")
+    ]
+    assert f"after {span(longer, '.1f')} times as long as in bf16" in prose
+    assert f"codes {span(longer, '.1f')} times as long" in page
+    use = (rows[f"50m {kind}", 1]["bandwidth_use"] for kind in ("bf16", "int8"))
+    assert "it reads at {:.0%} of the peak where int8 reaches {:.0%}".format(*use) in prose
+    assert f"at {rows['tiny int8', 1]['bandwidth_use']:.0%} of its bandwidth" in prose
+
+
 @pytest.mark.long
 def test_the_gpu_script_runs_on_a_cpu_at_a_tiny_size(tmp_path):
     """Every phase but the graph, which says why it is not there."""

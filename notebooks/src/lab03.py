@@ -224,7 +224,7 @@ harm_table if kept_harm and kept_harm.get("seeds") else print("not recorded")
 # %% [markdown]
 # ## Run: on disk, and through torch's kernels
 #
-# Codes are small on disk whatever computes with them. To be *fast*, a kernel must multiply by codes without writing the decoded weights anywhere. torch has such kernels for some machines. Each is tried first beside the readable reference; one that is missing or wrong is not used, and the line says so. The full model is given the same care: its bf16 matrices are put into the order that a CPU's library wants to read, once and for all. Left as they lie they are read at little more than half that speed, and any code would look fast beside them.
+# Codes are small on disk whatever computes with them. To be *fast*, a kernel must multiply by codes without writing the decoded weights anywhere. torch has such kernels for some machines. Each is tried first beside the readable reference; one that is missing or wrong is not used, and the line says so. The full model is given the same care: its bf16 matrices are put into the order that a CPU's library wants to read, once and for all. Left as they lie they are read at half to nine tenths of that speed (`LOG.md`), and codes would look faster than they are.
 
 # %%
 work.store()
@@ -381,7 +381,11 @@ Table(*report.speed_table(rows)) if rows else print("not recorded yet")
 Table(*report.gain_table(rows)) if rows else print("not recorded yet")
 
 # %% [markdown]
-# Half the bytes, and yet hardly a gain from int8 alone, and a loss in company (but for `tiny`, whose steps are mostly not arithmetic). That kernel decodes each weight as it multiplies; bf16 has instructions of its own on that processor, and at `50m` it reads at 26% of the peak where int8 reaches 15%. Int4 saves enough bytes to win at one text; at 16 it loses too. Fewer bytes are a promise; the kernel keeps it or not. And mind what is compared: beside bf16 matrices left as they lie, the same int8 of `50m` would look one and a half times as fast.
+# Half the bytes, and yet int8 gains only 3 to 43% alone, and loses in company. (`tiny` gains more, but at 1% of its bandwidth that is not the bytes: with matrices so small it is what a call costs beside its arithmetic, and these kernels' calls cost less.) That kernel decodes each weight as it multiplies; bf16 has instructions of its own on that processor, and at `50m` it reads at 26% of the peak where int8 reaches 15%. Int4 saves enough bytes to win at one text; at 16 it loses too. Fewer bytes are a promise; the kernel keeps it or not. And mind what is compared: beside bf16 matrices left as they lie, the same int8 of `50m` would look 1.6 times as fast (`LOG.md`).
+#
+# Reading a prompt is work for many positions at once, so there codes lose even alone: the first token comes after 1.7 to 2.6 times as long as in bf16, at each of these batches (`tiny` apart). Look at GPT-2's shape in your own lines above. The price below is of writing; who reads long prompts and writes little pays for this, too.
+#
+# 🇪🇸 Con la mitad de los bytes, int8 apenas gana con un solo texto y pierde con muchos; int4 gana con uno y pierde con dieciséis. Y al leer el texto de entrada, ambos son más lentos que bf16. Menos bytes son una promesa: la cumple, o no, la rutina que multiplica.
 
 # %% [markdown]
 # ## The price
@@ -409,9 +413,9 @@ for name, rival in results["baselines"].items():
     print(f"{name}: {usd:.4f} a million; {after}, if it did the same job")
 
 # %% [markdown]
-# **If it did the same job.** A model that writes worse is not cheaper, it is another product. And do not hold these numbers against an API's price list: that holds prefill, idle machines, engineers and a margin. Like is compared with like: one machine, one price, one utilisation.
+# **If it did the same job.** A model that writes worse is not cheaper, it is another product. And do not hold these numbers against an API's price list: that holds prefill, idle machines, engineers and a margin. Like is compared with like: one machine, one price, one utilisation. The example's price is not of the machine that measured: it is two cores of another make, and what is published here was timed on one thread of an AMD EPYC. So compare the models, and give `usd_per_hour` before you believe the dollars.
 #
-# 🇪🇸 El precio es una división: dólares por hora entre tokens por hora. Pero un modelo que escribe peor no es más barato, es otro producto. Y la tarifa de una API incluye margen, máquinas paradas y lectura del texto: no se puede comparar con este número.
+# 🇪🇸 El precio es una división: dólares por hora entre tokens por hora. Pero un modelo que escribe peor no es más barato, es otro producto. Y la tarifa de una API incluye margen, máquinas paradas y lectura del texto: no se puede comparar con este número. El precio de ejemplo tampoco es el de la máquina que midió: compara modelos, y da tu `usd_per_hour` antes de creer los dólares.
 
 # %% [markdown]
 # ## What would a card ask?
