@@ -481,6 +481,12 @@ def test_the_widget_says_when_the_record_is_damaged(tmp_path):
     path = tmp_path / "score.json"
     path.write_text("{}")
     made = Quiz(seed=1, path=path)
+    assert "Nothing is asked" in made.words.value and "is damaged" in made.words.value
+    assert made.children == (made.words, made.again_button)  # before anyone has answered
+    path.unlink()
+    made.again_button.click()
+    assert made.grade_button in made.children[-2].children and "16 open" in made.words.value
+    path.write_text("{}")  # damaged while the questions were answered: the grade is shown
     made.grade()
     assert "0 of 16 right" in made.words.value and "not recorded" in made.words.value
     assert path.read_text() == "{}"

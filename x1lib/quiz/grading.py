@@ -84,8 +84,8 @@ def save(attempt: Attempt, path: Path) -> None:
         write_json(path, {"format": FORMAT, "attempts": [*earlier, attempt.to_json()]})
     except OSError as error:
         raise QuizError(
-            f"{path} cannot be written ({error.strerror}), so nothing is recorded; give a path that"
-            " can be, with --out"
+            f"{path} cannot be written ({error.strerror}), so nothing is recorded; name"
+            " another file"
         ) from error
 
 

@@ -14,7 +14,7 @@ import ipywidgets
 
 from x1lib import X1Error
 from x1lib.launch.places import LAB, project_root
-from x1lib.quiz.grading import SCORES, Attempt, grade, save, status
+from x1lib.quiz.grading import SCORES, Attempt, grade, regrade, save, status
 from x1lib.quiz.paper import N_ASKED, Paper
 from x1lib.quiz.question import LETTERS, Put
 
@@ -48,7 +48,10 @@ class Quiz(ipywidgets.VBox):
         return "The quiz is live where a kernel runs; in a terminal: python -m x1lib.quiz"
 
     def begin(self, seed: int | None = None) -> None:
-        """Put the questions of a seed, another one where none is given."""
+        """Put the questions of a seed, another one where none is given.
+
+        Where the record cannot be graded again nothing is asked: it could not be added to.
+        """
         self.paper = Paper(secrets.randbelow(SEEDS) if seed is None else seed)
         self.attempt: Attempt | None = None
         self.choices = [_choice(put) for put in self.paper.questions]
@@ -62,8 +65,20 @@ class Quiz(ipywidgets.VBox):
             asked += [self.choices[number], self.feedback[number]]
         self.grade_button.disabled = False
         buttons = ipywidgets.HBox([self.grade_button, self.again_button])
+        if fault := self._fault():
+            self.words.value = f"<b>Nothing is asked:</b> {html.escape(fault)}"
+            self.children = [self.words, self.again_button]
+            return
         self.children = [*asked, buttons, self.words]
         self._count()
+
+    def _fault(self) -> str:
+        try:
+            if self.path.exists():
+                regrade(self.path)
+        except X1Error as error:
+            return str(error)
+        return ""
 
     @property
     def answers(self) -> dict[str, str]:
