@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from x1lib import X1Error, stability
-from x1lib.stability import RULES, StabilityError, detect, detector, lead, spike_score
+from x1lib.stability import RULES, StabilityError, detect, detector, lead, spike_score, windows
 
 SHORT = {  # options under which a few dozen values are enough
     "olmo2": {"window": 12, "k": 3.0},
@@ -139,6 +139,12 @@ def test_a_rule_is_what_its_words_say(rule, seed):
 def test_online_and_all_at_once_agree_on_anything(rule, values):
     found = detect(values, rule, **SHORT[rule]).tolist()
     assert found == online(values, rule, **SHORT[rule])
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=70))
+def test_a_quick_median_is_numpys_to_the_bit(values):
+    assert windows.median(np.array(values)) == np.median(values)
 
 
 @pytest.mark.parametrize("rule", ["robust", "llm_foundry"])

@@ -34,7 +34,7 @@ class Injector:
         one = self.injection
         if one is not None and not first_step < one.first_step <= one.step <= total_steps:
             raise StabilityError(
-                f"inject is {one.spec!r}, which begins at step {one.first_step:,}; the steps of this"
+                f"inject is {one.spec!r}, from step {one.first_step:,} on; the steps of this"
                 f" run are {first_step + 1:,} to {total_steps:,}: give one of them, or train longer"
             )
 

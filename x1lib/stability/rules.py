@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from x1lib import X1Error
-from x1lib.stability.windows import DOUBT, medians, rolling
+from x1lib.stability.windows import DOUBT, median, medians, rolling
 
 POLICIES = ("off", "record", "skip", "rollback")  # what a trainer may do at a spike
 TO_SD = 1.4826  # of a median absolute deviation, under normal noise
@@ -173,8 +173,8 @@ class Robust(_Windowed):
             )
 
     def _score(self, past: np.ndarray, value: float) -> float:
-        level = float(np.median(past[-self.level :]))
-        steps = float(np.median(np.abs(np.diff(past))))
+        level = median(past[-self.level :])
+        steps = median(np.abs(past[1:] - past[:-1]))
         return float(self._ratio(value, level, steps))
 
     def _ratio(self, value, level, steps):
