@@ -303,7 +303,7 @@ else:
 # %% [markdown]
 # ## Run: how fast?
 #
-# Reading a prompt (**prefill**) and writing (**decoding**) are different work and are timed apart. TTFT is the time to the first token; TPOT the time of each further one. Models take turns at each batch; the first turn is warm-up and not counted; medians are shown, and the least and the most that a step took. Where those lie far apart, something else was at work on the machine: do not believe the row, and do not believe its price. A model drops out when more texts have twice brought under 1.1 times the tokens.
+# Reading a prompt (**prefill**) and writing (**decoding**) are different work and are timed apart. TTFT is the time to the first token; TPOT the time of each further one. Models take turns at each batch; the first turn is warm-up and not counted; medians are shown, and the least and the most that a step took. Where those lie far apart, something else was at work on the machine: do not believe the row, and do not believe its price. A model drops out when more texts have twice brought under 1.1 times the tokens: it is saturated. The default ends at 16 texts, for an evening's sake; what still rises there has not shown its least price yet, and `batches` takes longer lists.
 
 # %%
 _ = work.measure_speed(log=launch.say)
@@ -345,7 +345,7 @@ lab03.speed(work.speed)
 lab03.price(report.comparison(work), report.unpriced(work))
 
 # %% [markdown]
-# An upright line is a model whose quality we do not know: its shape is public, its weights were not at hand, and **cost depends on the shape, quality on the weights**. We would rather leave a gap than print somebody's number for another text. A level line is the reverse: quality recorded on this very text, and no price on this machine.
+# An upright line is a model whose quality we do not know: its shape is public, its weights were not at hand, and **cost depends on the shape, quality on the weights**. We would rather leave a gap than print somebody's number for another text. A level line is the reverse: quality recorded on this very text, and no price on this machine. And where two forms of a model lie within the spread of their steps, which of them is the cheapest is chance: the next evening may say the other.
 #
 # 🇪🇸 El coste depende de la forma del modelo; la calidad, de sus pesos. Donde no tenemos los pesos, no inventamos la calidad: queda una línea vertical, sin punto.
 
