@@ -116,11 +116,11 @@ def leads(draw: Draw) -> Item:
     return Item(
         f"In a log the gradient norm has doubled at line {20 - found} and the loss at line 20. What"
         " does that say?",
-        f"the norm gave {n} lines' warning, enough to act on",
+        f"the norm led the loss by {n} lines",
         (
             f"the log is shifted by {n} lines: both are of one step",
             f"clipping was late by {n} steps",
-            "nothing: a norm that doubles is as common as a loss that does",
+            f"the loss led the norm by {n} lines",
         ),
         "The loss is of the weights before the update, the norm of the update to come. BLOOM's norm"
         " led its loss by some steps in the lines that are public; that is no law.",
