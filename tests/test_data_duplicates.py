@@ -1,6 +1,7 @@
 """Duplicates: MinHash against the true similarity, the index on disk against a plain set."""
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -49,6 +50,23 @@ def test_sharing_a_band_follows_the_s_curve():
 def test_the_curve_is_what_the_docstring_says():
     assert minhash.band_probability(0.69) == pytest.approx(0.5, abs=0.03)
     assert minhash.band_probability(0.75) == pytest.approx(0.77, abs=0.005)
+
+
+def test_words_listed_by_stretches_are_those_of_the_whole(monkeypatch):
+    """A long text is never listed at once, and gives the same keys; no word is cut."""
+    rng = random.Random(3)
+    kinds = ["Σ", "ΟΔΟΣ", "don't", "a_b", "\u00a0", "\n\n", "—", "x" * 60, "Wort", "İ"]
+    texts = [" ".join(rng.choices(kinds, k=n)) for n in (0, 1, 4, 300)] + ["y" * 90, " \t "]
+    expected = [(minhash.normalised(text), minhash.shingles(text).tolist()) for text in texts]
+    assert expected[3][0] == " ".join(re.findall(r"[^\W_]+", texts[3].lower()))
+    lists = []
+    words = minhash._words
+    monkeypatch.setattr(minhash, "_words", lambda text: lists.append([*words(text)]) or lists[-1])
+    for stretch in (1, 10, 64):
+        monkeypatch.setattr(minhash, "STRETCH_CHARACTERS", stretch)
+        found = [(minhash.normalised(text), minhash.shingles(text).tolist()) for text in texts]
+        assert found == expected
+    assert max(map(len, lists)) > 20  # it was cut at all
 
 
 def test_signatures_agree_with_datasketch():

@@ -1,6 +1,7 @@
 """Past one machine: the same shards by processes, Ray and Slurm; plans from what is measured."""
 
 import importlib.util
+import json
 import os
 import stat
 import subprocess
@@ -17,6 +18,7 @@ from x1lib.data.building import build, recipe
 from x1lib.data.scale import plan
 from x1lib.data.scale.parts import DoneWork, PartsStream, PartStep, part_folder, read_worked
 from x1lib.data.scale.running import build_with, working_folder
+from x1lib.data.sources import open_source
 from x1lib.data.streams import open_stream
 
 REPOSITORY = Path(__file__).parent.parent
@@ -210,6 +212,39 @@ def test_one_process_sets_a_floor_that_cores_do_not_lower():
     assert "alone takes 0.5 h" in text and "2.0 times the core-hours" in text
     assert plan.measure_serial(recipe("plain")) is None
     assert plan.measure_serial(recipe("dedup")) > 1_000
+
+
+def test_the_index_written_with_each_block_asks_for_larger_blocks():
+    assert plan.index_hours(10_000, 1_000, 3600.0) == 1 + 2 + 3 + 4 + 5 + 6 + 7 + 8 + 9 + 10
+    size = EXACT.block_tokens
+    assert plan.larger_blocks(size * plan.MOST_BLOCKS, size) == size
+    larger = plan.larger_blocks(15 * 10**12, size)
+    assert larger / 2 < 15e12 / plan.MOST_BLOCKS <= larger
+    many = plan.plan_table(speed_of(), [15 * 10**12], 16, None, index_seconds_per_block=1e-5)
+    assert f"--block-tokens {larger}" in many
+    few = plan.plan_table(speed_of(), [10**6], 16, None, index_seconds_per_block=1e-5)
+    assert "anew with each block" in few and "--block-tokens" not in few
+    assert 1e-6 < plan.measure_index(recipe("web")) < 1e-2
+
+
+def test_the_cost_of_a_block_in_the_index_is_that_of_a_real_one(tmp_path):
+    """The stand-in that is timed is about as long as what a build writes."""
+    for library in ("rensa", "py3langid"):
+        pytest.importorskip(library)
+    chosen = recipe("web", tokenizer="bytes", block_tokens=2**18, heldout_tokens=500)
+    articles = [
+        one.text for one in open_source("embedded").documents() if one.source == "wikipedia"
+    ]
+    path = tmp_path / "articles.jsonl"  # two batches: a block's state is that before its batch
+    path.write_text("".join(json.dumps({"text": one}) + "\n" for one in articles[:3_500]))
+    folder = build(path, chosen, root=tmp_path, log=None)
+    real = Shards(folder).blocks[-1]
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan.writer, "write_index", lambda folder, index: seen.append(index))
+        plan.measure_index(chosen)
+    timed = seen[0]["blocks"][0]
+    assert 0.5 < len(json.dumps(timed, indent=1)) / len(json.dumps(real, indent=1)) < 2
 
 
 def test_extraction_is_measured_on_the_courses_crawl():

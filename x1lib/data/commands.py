@@ -12,6 +12,7 @@ from x1lib.data.scale.plan import (
     LEAST_MEGABYTES,
     measure,
     measure_extraction,
+    measure_index,
     measure_serial,
     plan_table,
 )
@@ -180,5 +181,6 @@ def _plan(options) -> None:
             options.usd_per_core_hour,
             documents_per_second=measure_serial(speed.recipe),
             extracted_per_second=measure_extraction(),
+            index_seconds_per_block=measure_index(speed.recipe),
         )
     )

@@ -7,9 +7,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from x1lib.data import writer
 from x1lib.data.building.keyindex import KeyIndex
 from x1lib.data.building.recipe import Recipe
 from x1lib.data.building.work import Worker
@@ -25,6 +27,9 @@ KEY_BYTES = 8
 # With less, a handful of long documents would decide the speed.
 LEAST_MEGABYTES = 0.25
 INDEXED_ROWS = 2**15  # on which the index of duplicates is timed
+INDEXED_BLOCKS = 2**10  # and that of the folder
+# Files in a folder, beyond which larger blocks are advised: its index is written anew with each.
+MOST_BLOCKS = 2**13
 EXTRACTED_PASSES = 3
 
 
@@ -105,6 +110,34 @@ def measure_serial(recipe: Recipe) -> float | None:
     return len(rows) / seconds
 
 
+def measure_index(recipe: Recipe) -> float:
+    """CPU seconds that a block in a folder's index costs each time that the index is written."""
+    names = [stage.name for stage in recipe.stages()]
+    # as a block of a filtered source has them, to a few bytes
+    count = [10**9, 10**9, 10**12, 10**12, {f"a reason of a stage, {i}": 10**7 for i in range(3)}]
+    state = {"cursor": [1, 10**6], "n_keys": 10**9, "heldout": [10**6, 10**3], "tokens": 10**5}
+    state["counts"] = dict.fromkeys(["read", *names, "duplicates", "held out"], count)
+    entry = {"file": "block-00000.npy", "n_tokens": recipe.block_tokens, "n_bytes": 10**7}
+    entry |= {"sha256": "0" * 64, "chain": "0" * 64, "next": state}
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.process_time()
+        writer.write_index(Path(folder), {"blocks": [entry] * INDEXED_BLOCKS})
+        return (time.process_time() - began) / INDEXED_BLOCKS
+
+
+def index_hours(tokens: int, block_tokens: int, seconds_per_block: float) -> float:
+    """Hours of writing the index anew with each block: half the square of the blocks."""
+    n_blocks = math.ceil(tokens / block_tokens)
+    return n_blocks * (n_blocks + 1) / 2 * seconds_per_block / 3600
+
+
+def larger_blocks(tokens: int, block_tokens: int) -> int:
+    """The power of two that leaves MOST_BLOCKS blocks at most; `block_tokens` where they do."""
+    if tokens <= block_tokens * MOST_BLOCKS:
+        return block_tokens
+    return 2 ** math.ceil(math.log2(tokens / MOST_BLOCKS))
+
+
 def measure_extraction() -> float | None:
     """UTF-8 bytes of text that come out of HTML in a CPU second; None without the library.
 
@@ -175,6 +208,12 @@ def amount(n_bytes: float) -> str:
     return f"{n_bytes / 1e3:,.1f} kB"
 
 
+def many(tokens: int) -> str:
+    """Tokens in billions, where that is short."""
+    billions = tokens / 1e9
+    return f"{billions:,.0f}B" if 1 <= billions < 1e6 else f"{tokens:.2g}"
+
+
 def plan_table(
     speed: Speed,
     tokens: Sequence[int],
@@ -182,10 +221,11 @@ def plan_table(
     usd_per_core_hour: float | None,
     documents_per_second: float | None = None,
     extracted_per_second: float | None = None,
+    index_seconds_per_block: float | None = None,
 ) -> str:
     """The plan as text: one line for each number of tokens, and what it rests on.
 
-    The last two are those of `measure_serial` and `measure_extraction`.
+    The last three are those of `measure_serial`, `measure_extraction` and `measure_index`.
     """
     rows = [plan_row(speed, n, cores, usd_per_core_hour, documents_per_second) for n in tokens]
     lines = [
@@ -198,10 +238,8 @@ def plan_table(
     ]
     for row in rows:
         usd = "no price" if row.usd is None else f"{row.usd:,.2f}"
-        billions = row.tokens / 1e9
-        many = f"{billions:,.0f}B" if 1 <= billions < 1e6 else f"{row.tokens:.2g}"
         lines.append(
-            f"{many:>10} {amount(row.source_bytes):>11} {row.core_hours:>12,.1f}"
+            f"{many(row.tokens):>10} {amount(row.source_bytes):>11} {row.core_hours:>12,.1f}"
             f" {row.hours:>13,.1f} {amount(row.shard_bytes):>11} {amount(row.index_bytes):>12}"
             f" {usd:>11}"
         )
@@ -214,6 +252,16 @@ def plan_table(
             f" ({documents_per_second / 1e3:,.0f}k documents a second in memory, measured; slower"
             " from disk)"
         )
+    if index_seconds_per_block:
+        most, size = max(tokens), speed.recipe.block_tokens
+        larger = larger_blocks(most, size)
+        hours = {one: index_hours(most, one, index_seconds_per_block) for one in (size, larger)}
+        lines.append(
+            f"it writes the folder's index anew with each block too: {hours[size]:,.1f} h more for"
+            f" {many(most)} tokens in blocks of {size:,}"
+        )
+        if larger > size:
+            lines[-1] += f", {hours[larger]:,.1f} h with `build --block-tokens {larger}`"
     lines.append(
         "the sample is clean text: of a raw crawl less comes through, and text in and core-hours"
         " grow by as much"

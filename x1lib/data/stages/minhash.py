@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -23,11 +24,24 @@ _WORD = re.compile(r"[^\W_]+")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 # Hashes of words kept at hand; a word is hashed anew when the table was emptied.
 _CACHED_WORDS = 500_000
+# The words of a text are listed in stretches of this: as a list they take ten times their memory.
+STRETCH_CHARACTERS = 2**20
+_SPACE = re.compile(r"\s")
+
+
+def _words(text: str) -> Iterator[list[str]]:
+    """The plain words of a text in lower case, a stretch at a time; none is cut."""
+    at = 0
+    while at < len(text):
+        space = _SPACE.search(text, at + STRETCH_CHARACTERS)
+        end = space.end() if space else len(text)
+        yield _WORD.findall(text[at:end].lower())
+        at = end
 
 
 def normalised(text: str) -> str:
     """A text as duplicates are compared: lower case, letters and digits only, single spaces."""
-    return " ".join(_WORD.findall(text.lower()))
+    return " ".join(filter(None, map(" ".join, _words(text))))
 
 
 def exact_key(text: str) -> int:
@@ -55,12 +69,15 @@ _word_hashes = _WordHashes()
 
 def shingles(text: str) -> np.ndarray:
     """Hashes of a text's 5-grams of plain words: uint64[n], n ≥ 1; a shorter text is one n-gram."""
-    words = _WORD.findall(text.lower())
-    hashes = np.fromiter(map(_word_hashes.__getitem__, words), np.uint64, len(words))
-    n = max(1, len(words) - NGRAM_WORDS + 1)
+    parts = [
+        np.fromiter(map(_word_hashes.__getitem__, words), np.uint64, len(words))
+        for words in _words(text)
+    ]
+    hashes = np.concatenate(parts) if parts else np.empty(0, np.uint64)
+    n = max(1, len(hashes) - NGRAM_WORDS + 1)
     mixed = np.zeros(n, np.uint64)
     with np.errstate(over="ignore"):
-        for i in range(min(NGRAM_WORDS, len(words))):
+        for i in range(min(NGRAM_WORDS, len(hashes))):
             mixed = (mixed ^ hashes[i : i + n]) * _MULTIPLIER
             mixed ^= mixed >> np.uint64(32)
     return mixed
