@@ -48,6 +48,7 @@ ACTIONS = {
     + ["status", "jupyter", "stop", "meter", "last"],
 }
 OF_START = {
+    "--lab": "lab00",
     "--hours": "2",
     "--usd-per-hour": "0.5",
     "--source": "text/T.jsonl",
@@ -231,6 +232,9 @@ def test_help_lists_what_works_and_the_rest_is_refused(script):
         ("--hours 0.0 --usd-per-hour 1", "--hours is 0.0, which trains nothing"),
         ("--hours 1 --usd-per-hour 1 --parm shape=5m", "unknown option"),
         ("--hours 1 --usd-per-hour 1 --param shape", "NAME=VALUE"),
+        ("--hours 1 --usd-per-hour 1 --lab lab02", "expected lab00 or lab01"),
+        ("--hours 1 --usd-per-hour 1 --lab lab01 --terminate runpod", "--when-done ends the mach"),
+        ("--hours 1 --usd-per-hour 1 --lab lab01 --bucket b", "--bucket is for lab00"),
     ],
 )
 def test_a_start_that_could_spend_blindly_is_refused(arguments, word):
@@ -259,6 +263,80 @@ def test_what_runs_on_the_machine_is_what_the_parsers_know():
     assert setup[:2] == ["make", "setup"] and re.search(
         r"^setup:", (ROOT / "Makefile").read_text(), re.M
     )
+
+
+def test_the_sweep_on_the_machine_is_what_its_parser_knows():
+    given = "--lab lab01 --hours 2 --usd-per-hour 0.5 --source T --cap-usd 20 --billed-since 17"
+    given += " --param seeds=2 --param batch_tokens=512 --when-done runpod"
+    (words,) = [one for one in commands(dry("box.sh", "run", *given.split())) if "-m" in one[5:]]
+    assert words[:4] == ["timeout", "--signal=TERM", "--kill-after=300", "9000"]  # half an hour on
+    check_module(words[4:])
+    for pair in ("--hours 2", "--usd-per-hour 0.5", "--cap-usd 20", "--seeds 2"):
+        assert pair in " ".join(words)
+    assert "--batch-tokens 512" in " ".join(words) and words[7] == "run"
+
+
+@pytest.mark.long
+def test_a_sweep_on_the_machine_is_stopped_goes_on_and_comes_home(tmp_path, text):
+    """The real sweep by box.sh, and rsync between two folders for the way home."""
+    if not shutil.which("rsync"):
+        pytest.skip("rsync is not installed, so no sweep came home")
+    there, home, tools = (tmp_path / name for name in ("there/x1", "home", "bin"))
+    for project in (there, home):
+        shutil.copytree(CLOUD, project / CLOUD.relative_to(ROOT))
+    shutil.copytree(ROOT / "x1lib", there / "x1lib")
+    python = tmp_path / "x1-venv" / "bin" / "python"
+    for path, body in (
+        (python, f'exec {sys.executable} "$@"'),
+        (tools / "ssh", f'shift; cd {tmp_path}; export HOME={tmp_path}; exec bash -c "$*"'),
+        (tools / "runpodctl", "true"),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{body}\n")
+        path.chmod(0o755)
+    env = os.environ | {"HOME": str(tmp_path), "PATH": f"{tools}:{os.environ['PATH']}"}
+    env |= {"PYTHONPATH": str(there), "X1_DATA": str(tmp_path / "data"), "RUNPOD_POD_ID": "pod1"}
+    box = there / CLOUD.relative_to(ROOT) / "box.sh"
+    lab, design = (one / CLOUD.parent.relative_to(ROOT) for one in (there, home))
+    start = f"run --lab lab01 --cpu --hours 0.1 --usd-per-hour 0.5 --source {text}"
+    for one in (
+        "sizes=2x32:2/1:96,2x64:4/2:192,2x96:6/3:288,2x128:8/4:384",
+        "seeds=1",
+        "branches=8192,16384",
+        "seq_len=64",
+    ):
+        start += f" --param {one}"
+    start += f" --billed-since {int(time.time())}"
+    start += " --param batch_tokens=512 --param jobs=1 --param final_eval_tokens=2048"
+    runs = lab / "scaling-law" / "runs"
+    work = subprocess.Popen(["bash", box, *start.split()], env=env, cwd=there)
+    until = time.monotonic() + 300
+    while not list(runs.glob("*/metrics.jsonl")):
+        assert work.poll() is None and time.monotonic() < until
+        time.sleep(0.1)
+    again = call("bash", box, *start.split(), env=env, cwd=there)
+    assert again.returncode == 2 and "being run already" in again.stderr
+    call("bash", box, "stop", env=env, cwd=there)
+    assert work.wait(60) != 0 and not (there / "papermill_runs" / ".sweep.pid").exists()
+    assert not (lab / "scaling-law" / "fit.json").exists()
+    done = call("bash", box, *start.split(), env=env, cwd=there)
+    assert done.returncode == 0, done.stdout + done.stderr
+    points = (lab / "scaling-law" / "points.csv").read_text()
+    assert points.count("finished") == 8
+    other = design / "scaling-law"
+    other.mkdir()
+    (other / "design.json").write_text('{\n "run_id": "a rehearsal"\n}\n')
+    script = [home / CLOUD.relative_to(ROOT) / "runpod.sh", "--base", tmp_path / "there"]
+    (there.parent / "rsync").write_text("")  # the machine's side of rsync is a folder here
+    local = tools / "rsync"
+    local.write_text(f'#!/bin/bash\nexec {shutil.which("rsync")} "${{@//x1:/}}"\n')
+    local.chmod(0o755)
+    done = call("bash", *script, "end", "--yes", "pod1", env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (other / "points.csv").read_text() == points
+    assert "a rehearsal" in (design / "scaling-law-before-1" / "design.json").read_text()
+    assert (design / "ledger.jsonl").read_bytes() == (lab / "ledger.jsonl").read_bytes()
+    assert 0 < Ledger(design / "ledger.jsonl").spent_usd < 0.5
 
 
 @pytest.mark.parametrize("option", ["--terminate", "--when-done"])
@@ -315,7 +393,7 @@ def test_a_dry_run_does_nothing_and_says_all(script, network, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         real = [one[:-1] for one in calls()]
         Path(tmp_path / "calls.jsonl").unlink()
-        said = [words for words in commands(before) if words[0] not in ("git", "mkdir")]
+        said = [words for words in commands(before) if words[0] not in ("git", "mkdir", "rm")]
         assert real == said, action
         assert KEY not in json.dumps(real) + before + done.stdout + done.stderr
 

@@ -37,7 +37,7 @@ from x1lib.sweep import notebook
 # %% [markdown]
 # ## Parameters
 #
-# Empty and 0 mean: as this machine suggests. On two idle CPU cores that is a sweep of ten minutes or so: four sizes, the largest 96 wide, all well below a million parameters. The page that you see was run with a fifth, 112 wide, and two hours. On a rented GPU it is five sizes from `5m` to `100m` at five token counts; give `source` (a folder that `x1lib.data` has prepared) and your price.
+# Empty and 0 mean: as this machine suggests. On two idle CPU cores that is a sweep of ten minutes or so: four sizes, the largest 96 wide, all well below a million parameters. The page that you see was run with a fifth, 112 wide, and two hours. On a rented GPU it is five sizes from `5m` to `100m` at five token counts; give `source` (a text, or a folder that `x1lib.data` has prepared) and your price. [`cloud/README.md`](../experiments/X1-pretraining/cloud/README.md) starts it there overnight; at home this notebook then shows its runs.
 
 # %% tags=["parameters"]
 hours = 0.0  # ceiling on wall-clock of all runs [hours]; 0: ten minutes on a CPU, 12 h on a GPU

@@ -115,7 +115,7 @@ def plan(settings: Settings, log: Callable[[str], object] = print) -> Planned:
     chosen |= {"device": None, "source": _absolute(settings.source)}
     recipe = replace(recipe, **{name: value for name, value in chosen.items() if value})
     if not recipe.source:
-        raise SweepError("no text: give source, a folder that x1lib.data has prepared")
+        raise SweepError("no text: give source: a text, or a folder that x1lib.data has prepared")
     sizes = _split(settings.sizes) or (designs.CPU_SIZES if device == "cpu" else designs.GPU_SIZES)
     given = tuple(designs.in_batches(float(n), recipe.batch_tokens) for n in
                   _split(settings.branches))  # fmt: skip

@@ -17,16 +17,17 @@ usage: box.sh [--dry-run] ACTION [OPTIONS]      on the rented machine, in the cl
   ledger FILE          take up a ledger that was sent from home
 
 options of start and run:
+  --lab NAME           lab00, the one run, or lab01, the sweep of sizes (default: lab00)
   --hours X            ceiling of the run [hours] (required)
   --usd-per-hour X     what this machine costs (required; 0 only with --cpu)
   --source TEXT        embedded, a text file, or a prepared folder (default: embedded)
-  --param NAME=VALUE   any other parameter of lab00, or setting of the trainer; repeatable
+  --param NAME=VALUE   any other parameter of the lab, or setting of the trainer; repeatable
   --cap-usd X          of all labs together (default: what the ledger records, else 50)
   --billed-since T     seconds since 1970 (default: the start of this machine)
-  --terminate CMD      how the watchdog ends the machine: runpod, lambda, or a command
+  --terminate CMD      lab00: how the watchdog ends the machine: runpod, lambda, or a command
                        (default: it ends the trainer only)
   --when-done CMD      how to end the machine when the lab is over, well or badly (default: keep it)
-  --bucket FOLDER      a mounted bucket: restore from it at the start, copy to it on the way
+  --bucket FOLDER      lab00: a mounted bucket: restore from it at the start, copy to it on the way
   --cpu                do not insist on a CUDA device
 
 A key stands in ~/.x1-secrets (mode 600) if anywhere, never on a command line.
@@ -43,7 +44,7 @@ lab=experiments/X1-pretraining
 folder=$lab/run-cloud
 session=${X1_TMUX:-x1}
 lock=papermill_runs/.box.lock
-log=papermill_runs/lab00-cloud.log # what the session shows; fetched with the rest
+sweep_pid=papermill_runs/.sweep.pid # of lab01 at work
 # Prepared text is dear to make twice: beside the project, so on the volume where there is one.
 export X1_DATA=${X1_DATA:-$(dirname "$project")/data}
 
@@ -78,12 +79,13 @@ set_up() {
   run make setup "VENV=$venv" "PYTHON=$found"
 }
 
-hours='' price='' source_text=embedded cap='' since='' terminate='' when_done='' bucket=''
+lab_name=lab00 hours='' price='' source_text='' cap='' since='' terminate='' when_done='' bucket=''
 cpu='' params=()
 options() {
   while [ $# -gt 0 ]; do
     [ "$1" = --cpu ] || [ $# -gt 1 ] || die "$1 needs a value; see --help"
     case $1 in
+      --lab) lab_name=$2 ;;
       --hours) hours=$2 ;;
       --usd-per-hour) price=$2 ;;
       --source) source_text=$2 ;;
@@ -105,6 +107,12 @@ options() {
     esac
     shift 2
   done
+  [[ $lab_name =~ ^lab0[01]$ ]] || die "--lab is $lab_name; expected lab00 or lab01"
+  if [ "$lab_name" = lab01 ]; then
+    [ -z "$terminate" ] || die "--terminate is for lab00's watchdog; a sweep ends by its own hours and" \
+      "money, and --when-done ends the machine after it"
+    [ -z "$bucket" ] || die "--bucket is for lab00; a sweep goes on from the disk it was on"
+  fi
   [ -n "$hours" ] || die "--hours is missing: the ceiling of the run, such as --hours 0.25"
   [ -n "$price" ] || die "--usd-per-hour is missing: the price that the provider shows for this machine"
   number --hours "$hours" 24
@@ -141,7 +149,7 @@ PYTHON
 }
 
 papermill() {
-  local parameters=(-p hours "$hours" -p source "$source_text" -p usd_per_hour "$price" -p out "$folder")
+  local parameters=(-p hours "$hours" -p source "${source_text:-embedded}" -p usd_per_hour "$price" -p out "$folder")
   [ -z "$cap" ] || parameters+=(-p cap_usd "$cap")
   [ -z "$since" ] || parameters+=(-p billed_since "$since")
   local one
@@ -150,6 +158,37 @@ papermill() {
   run "$venv/bin/papermill" lab00.ipynb ../papermill_runs/lab00-cloud.ipynb -k python3 "${parameters[@]}" \
     --log-output --no-progress-bar --autosave-cell-every 5 \
     --execution-timeout "$(awk "BEGIN { print int(3600 * ($hours + 1)) }")"
+}
+
+# The sweep without its notebook, which at home shows what came of it. A hung one is ended half an
+# hour after its hours: outside it nobody watches.
+sweep() {
+  local words=(run --hours "$hours" --usd-per-hour "$price") code=0 one
+  [ -z "$source_text" ] || words+=(--source "$source_text")
+  [ -z "$cap" ] || words+=(--cap-usd "$cap")
+  [ -z "$since" ] || words+=(--billed-since "$since")
+  for one in ${params[@]+"${params[@]}"}; do
+    local name=${one%%=*}
+    words+=("--${name//_/-}" "${one#*=}")
+  done
+  words=(timeout --signal=TERM --kill-after=300
+    "$(awk "BEGIN { print int(3600 * ($hours + 0.5)) }")" "$python" -m x1lib.sweep "${words[@]}")
+  printf '+ %s\n' "$(quoted "${words[@]}")"
+  [ -z "$DRY_RUN" ] || return 0
+  "${words[@]}" &
+  echo $! >"$sweep_pid"
+  wait $! || code=$?
+  rm -f "$sweep_pid"
+  return "$code"
+}
+
+# It saves what is at work; the same start goes on from there.
+stop_sweep() {
+  local pid
+  [ -e "$sweep_pid" ] || return 0
+  read -r pid <"$sweep_pid"
+  run kill -TERM "$pid" || true
+  while [ -z "$DRY_RUN" ] && kill -0 "$pid" 2>/dev/null; do sleep 1; done
 }
 
 run_lab() {
@@ -167,8 +206,12 @@ run_lab() {
       copier=$!
     fi
   fi
-  (papermill) 9>&- || code=$?
-  if [ "$code" -ne 0 ] && [ -n "$bucket$when_done" ]; then # nobody will come back to it
+  if [ "$lab_name" = lab01 ]; then
+    (sweep) 9>&- || code=$?
+  else
+    (papermill) 9>&- || code=$?
+  fi
+  if [ "$code" -ne 0 ] && [ "$lab_name" = lab00 ] && [ -n "$bucket$when_done" ]; then # nobody will come back to it
     run "$python" -m x1lib.launch stop "$folder" || true
   fi
   if [ -n "$copier" ]; then
@@ -208,7 +251,10 @@ status() {
   if command -v nvidia-smi >/dev/null; then
     run nvidia-smi --query-gpu=name,utilization.gpu,memory.used --format=csv,noheader || true
   fi
-  [ ! -e "$log" ] || run tail -n 3 "$log"
+  local log
+  for log in papermill_runs/lab0?-cloud.log; do
+    [ ! -e "$log" ] || run tail -n 3 "$log"
+  done
   [ ! -e "$folder/train.log" ] || run tail -n 5 "$folder/train.log"
   [ ! -e "$folder/watchdog.log" ] || run tail -n 2 "$folder/watchdog.log"
   [ ! -e "$lab/ledger.jsonl" ] || run "$python" -m x1lib.budget_guard "$lab/ledger.jsonl"
@@ -234,7 +280,7 @@ case $action in
       tmux kill-session -t "=$session" # of a lab that is over
     fi
     run tmux new-session -d -s "$session" bash -c \
-      "bash $(quoted "$here/box.sh" run "$@") 2>&1 | tee -a $log; exec bash"
+      "bash $(quoted "$here/box.sh" run "$@") 2>&1 | tee -a papermill_runs/$lab_name-cloud.log; exec bash"
     echo "The lab runs in tmux session $session. Look: tmux attach -t $session. Leave again: Ctrl-b d."
     ;;
   run)
@@ -244,6 +290,7 @@ case $action in
   status) status ;;
   jupyter) jupyter_lab ;;
   stop)
+    stop_sweep
     run "$python" -m x1lib.launch stop "$folder"
     meter --meter
     ;;

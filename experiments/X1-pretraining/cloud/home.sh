@@ -31,7 +31,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/common.sh"
 lab=experiments/X1-pretraining
 box=$lab/cloud/box.sh
-results=$lab/run-cloud
+records=(run-cloud/manifest.json scaling-law/design.json) # of lab00 and lab01: whose results they are
+results=(--include '/run-cloud/***' --include '/scaling-law/***' --exclude '*')
 
 away=$lab/ledger.away # see take_away in common.sh
 
@@ -88,32 +89,37 @@ add_ledger() {
 }
 
 fetch() {
-  local there=$host:$base/x1 small=() came=$project/build/fetched number=1
+  local there=$host:$base/x1/$lab here=$project/$lab small=() came=$project/build/fetched
+  local record folder number
   [ "${1:-}" != --small ] || small=(--exclude '*.safetensors')
   fetch_ledger meter
-  run mkdir -p "$came/run" "$project/$results" "$project/papermill_runs"
-  run rsync -a --include manifest.json --exclude '*' "$there/$results/" "$came/run/"
-  if [ -z "$DRY_RUN" ] && [ -e "$project/$results/manifest.json" ] &&
-    [ "$(run_id "$came/run/manifest.json")" != "$(run_id "$project/$results/manifest.json")" ]; then
-    while [ -e "$project/$results-before-$number" ]; do number=$((number + 1)); done
-    run mv "$project/$results" "$project/$results-before-$number" # another run's: kept
-    mkdir "$project/$results"
-  fi
-  run rsync -a --partial "${left_there[@]}" ${small[@]+"${small[@]}"} "$there/$results/" "$project/$results/"
-  run rsync -a --exclude '.*' "$there/papermill_runs/" "$project/papermill_runs/"
-  echo "Results: $results. The notebook: papermill_runs/lab00-cloud.ipynb"
+  run rm -rf "$came/run-cloud" "$came/scaling-law"
+  run mkdir -p "$came" "$here" "$project/papermill_runs"
+  run rsync -a --include '/*/' --include manifest.json --include design.json --exclude '*' "$there/" "$came/"
+  for record in "${records[@]}"; do
+    folder=${record%/*} number=1
+    if [ -z "$DRY_RUN" ] && [ -d "$came/$folder" ] && [ -e "$here/$record" ] &&
+      [ "$(run_id "$came/$record")" != "$(run_id "$here/$record")" ]; then
+      while [ -e "$here/$folder-before-$number" ]; do number=$((number + 1)); done
+      run mv "$here/$folder" "$here/$folder-before-$number" # another run's: kept
+    fi
+  done
+  run rsync -a --partial "${left_there[@]}" ${small[@]+"${small[@]}"} "${results[@]}" "$there/" "$here/"
+  run rsync -a --exclude '.*' "$host:$base/x1/papermill_runs/" "$project/papermill_runs/"
+  echo "Results: run-cloud and scaling-law in $lab, what there was of them; logs: papermill_runs"
 }
 
 # Every byte again, read on both sides. Nothing may differ before the only other copy is deleted.
 compare() {
-  local differing command
-  command=(rsync -anc "${left_there[@]}" --out-format=%n "$host:$base/x1/$results/" "$project/$results/")
+  local differing command there=$host:$base/x1/$lab/ here=$project/$lab
+  command=(rsync -anc "${left_there[@]}" --out-format=%n "${results[@]}" "$there" "$here/")
   printf '+ %s\n' "$(quoted "${command[@]}")"
   [ -z "$DRY_RUN" ] || return 0
   differing=$("${command[@]}")
   differing=$(grep -v '/$' <<<"$differing" || true)
   [ -z "$differing" ] || die "these files differ from those on the machine, which goes on: $differing"
-  [ -e "$project/$results/manifest.json" ] || die "no manifest.json came home; the machine goes on"
+  [ -e "$here/run-cloud/manifest.json" ] || [ -e "$here/scaling-law/design.json" ] ||
+    die "neither run-cloud/manifest.json nor scaling-law/design.json came home; the machine goes on"
 }
 
 end() {
