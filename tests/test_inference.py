@@ -309,6 +309,8 @@ def test_the_cache_holds_the_shared_heads_alone_and_has_an_end():
     _, cache = decoder.prefill(TOKENS, 64)
     assert cache.n_bytes == 2 * 64 * inference.work_of(decoder).cache_bytes_per_token
     assert inference.work_of(decoder).cache_bytes_per_token == 2 * 2 * 2 * 16 * 2
+    with pytest.raises(InferenceError, match="ids is empty; give at least one"):
+        inference.greedy(decoder, [], 4)
     with pytest.raises(InferenceError, match="65 positions do not fit"):
         decoder.prefill(torch.zeros(1, 65, dtype=torch.long), 100)
 
@@ -340,6 +342,10 @@ def test_quantising_leaves_the_model_and_says_what_the_head_is():
     assert torch.equal(full(TOKENS), before)
     with pytest.raises(InferenceError, match="give one of same, full, int8, int4"):
         inference.quantize(full, "int4", head="none")
+    alone = torch.nn.Linear(64, 64).bfloat16()  # nothing holds it that could hold codes instead
+    with pytest.raises(InferenceError, match="no matrix was found"):
+        inference.quantize(alone, "int4")
+    assert inference.use_kernels(alone, log=str) == {} and not list(alone.children())
 
 
 def test_a_quantised_model_is_the_full_one_with_weights_rounded():

@@ -191,4 +191,6 @@ def greedy_without_cache(model, ids: list[int], n_tokens: int) -> list[int]:
 
 
 def _row(model, ids: list[int]) -> torch.Tensor:
+    if not len(ids):
+        raise InferenceError("ids is empty; give at least one token to continue")
     return torch.tensor([ids], device=next(model.parameters()).device)

@@ -92,7 +92,7 @@ def quantize(model: nn.Module, kind: str, head: str = "same", group: int | None 
     if any(isinstance(m, PackedLinear) for m in model.modules()):
         raise InferenceError("its matrices lie in a kernel's layout; quantise before `use_kernels`")
     model = copy.deepcopy(model)
-    found = [(name, m) for name, m in model.named_modules() if is_matrix(m)]
+    found = [(name, m) for name, m in model.named_modules() if name and is_matrix(m)]
     if not found:
         raise InferenceError("no matrix was found; give a Decoder or a model of transformers")
     for name, module in found:
@@ -141,7 +141,7 @@ def use_kernels(model: nn.Module, dtype: torch.dtype | None = None, log=print) -
             used[f"reference {module.kind}: {reason}" if reason else f"packed {module.kind}"] += 1
         elif isinstance(module, PackedLinear):
             used["packed bf16"] += 1
-        elif is_matrix(module):
+        elif name and is_matrix(module):  # a matrix alone has no place for another module
             full = f"full {str(module.weight.dtype).removeprefix('torch.')}"
             if reason := kernels.why_not_blocks(module.weight):
                 used[full if reason.startswith(full[5:]) else f"{full}: {reason}"] += 1
