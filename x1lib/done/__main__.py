@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     lab = options.folder or project_root() / LAB
     try:
-        boxes = look(lab, options.only.replace(" ", "").split(","), log=lambda line: print(line, file=sys.stderr))
+        only = [name.strip() for name in options.only.split(",")]
+        boxes = look(lab, only, log=lambda line: print(line, file=sys.stderr))
     except X1Error as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
