@@ -330,9 +330,16 @@ def test_a_calm_run_has_no_spike_and_a_run_without_state_no_replay(tmp_path):
     for step in (0, 500):
         with pytest.raises(PostmortemError, match="not in the record"):
             analyse(tmp_path, step)
-    (tmp_path / "metrics.jsonl").write_text('{"kind": "step", "step": 1}\n')  # no loss
-    with pytest.raises(PostmortemError, match="left its level"):
-        find_spike(tmp_path)
+    step = '{"kind": "step", "step": 1}\n'
+    for lines, words in (
+        (step, "left its level"),  # no loss
+        ("", "has no step"),
+        (step + '{"kind": "step"}\n', "has no 'step'"),
+        (step + '{"kind": "event", "event": "spike", "step": 1}\n', "has no 'scores'"),
+    ):
+        (tmp_path / "metrics.jsonl").write_text(lines)
+        with pytest.raises(PostmortemError, match=words):
+            find_spike(tmp_path)
     assert issubclass(PostmortemError, X1Error)
 
 
@@ -361,6 +368,8 @@ def test_a_calm_step_has_no_spike(spiked, tmp_path):
     found = analyse(spiked, 62, log=said.append)
     assert found.verdict.cause == "clean" and found.outcomes == {}
     assert any(line.startswith("no spike here: neither") for line in said)
+    with pytest.raises(PostmortemError, match="no folder"):
+        write(found, spiked / "metrics.jsonl", log=said.append)
     text = write(found, tmp_path, log=said.append).read_text()
     assert text.startswith("# Post-mortem: no spike, at step 62 of run")
 

@@ -13,7 +13,7 @@ from x1lib.postmortem.classifier import Features, Verdict, classify, features, f
 from x1lib.postmortem.corpus import Corpus
 from x1lib.postmortem.cures import CURES, HOLD, Incident
 from x1lib.postmortem.evidence import Detail, examine
-from x1lib.postmortem.finding import find_spike, start_before
+from x1lib.postmortem.finding import find_spike, read_record, start_before
 from x1lib.postmortem.replay import PLACEBOS, Outcome, Theatre, noise_floor
 from x1lib.postmortem.rewound import PostmortemError, Rewound
 from x1lib.postmortem.trace import Trace, batch_excess, watch
@@ -78,9 +78,11 @@ def analyse(folder, step: int | None = None, *, cures=tuple(CURES), log=print) -
     folder = Path(folder)
     record = _recorded(folder)
     spike = find_spike(folder) if step is None else step
-    if not record or not min(record) <= spike <= max(record) + 1:  # it may have ended in the spike
-        has = f"goes from {min(record):,} to {max(record):,}" if record else "has no step"
-        raise PostmortemError(f"step {spike:,} is not in the record of {folder}, which {has}")
+    if not min(record) <= spike <= max(record) + 1:  # it may have ended in the spike
+        raise PostmortemError(
+            f"step {spike:,} is not in the record of {folder}, which goes from {min(record):,} to"
+            f" {max(record):,}"
+        )
     start = start_before(folder, spike)
     log(f"spike at step {spike:,}; rewound to the checkpoint of step {start:,}")
     run = Rewound.of_run(folder, start, log=log)
@@ -137,7 +139,7 @@ def recover(found: Analysis, cures=tuple(CURES), *, store: Path | None = None, l
 def _recorded(folder: Path) -> dict[int, dict]:
     """Steps of a record by number, each as it was before the run took it back."""
     found: dict[int, dict] = {}
-    for line in tracking.read_lines(folder / tracking.metrics.METRICS):
+    for line in read_record(folder):
         if line.get("kind") == "step":
             found.setdefault(line["step"], line)
     return found

@@ -14,6 +14,7 @@ from x1lib.session.spikes import BEFORE
 from x1lib.stability import detect
 from x1lib.tracking.manifest import MANIFEST
 
+PARTS = {"step": ("step",), "probe": ("step",), "spike": ("step", "scores")}  # of a line
 LEVEL = 15  # values that make the level before a spike
 
 
@@ -38,13 +39,32 @@ def find_run(name: str | Path, root: Path | str = ".") -> Path:
     )
 
 
+def read_record(folder: Path) -> list[dict]:
+    """Lines of a run's record; raises PostmortemError where there is none, or a line lacks a part.
+
+    Steps that a run took back are among them.
+    """
+    path = Path(folder) / tracking.metrics.METRICS
+    lines = tracking.read_lines(path)
+    if not any(line.get("kind") == "step" for line in lines):
+        raise PostmortemError(f"{path} has no step; give the folder of a run that has trained")
+    for line in lines:
+        kind = "spike" if line.get("event") == "spike" else line.get("kind")
+        if lost := [name for name in PARTS.get(kind, ()) if name not in line]:
+            raise PostmortemError(
+                f"{path}: a line of kind {kind!r} has no {lost[0]!r}; it is no record that x1lib"
+                " wrote, or was changed"
+            )
+    return lines
+
+
 def find_spike(folder: Path) -> int:
     """The step of the run's worst spike: the one its own watch scored highest, else by its record.
 
     Losses by the watch's own rule, then by the more sensitive one of those who look closely, then
     the probe where it was read. Raises PostmortemError where nothing left its level.
     """
-    lines = tracking.read_lines(Path(folder) / tracking.metrics.METRICS)
+    lines = read_record(folder)
     watched = [line for line in lines if line.get("event") == "spike"]
     if watched:
         return max(watched, key=lambda line: line["scores"].get("loss", 0.0))["step"]

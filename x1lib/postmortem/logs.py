@@ -43,9 +43,12 @@ def read_log(
 
     loss, grad_norm, lr: 1-D, of equal length. Which of four causes it was needs the batch and the
     state: a log shows neither, so only a rate that is logged wrong can be named. Raises
-    PostmortemError where the curves are not of one length.
+    PostmortemError where the curves are not of one length, or no numbers.
     """
-    loss = np.asarray(loss, float)
+    try:
+        loss = np.asarray(loss, float)
+    except (TypeError, ValueError) as error:
+        raise PostmortemError(f"the loss is no curve of numbers: {error}") from error
     for name, curve in (("grad_norm", grad_norm), ("lr", lr)):
         if curve is not None and np.shape(curve) != loss.shape:
             raise PostmortemError(

@@ -13,6 +13,7 @@ from x1lib import tracking
 from x1lib.postmortem.analysis import MOST_STEPS, Analysis
 from x1lib.postmortem.cures import AFTER, CURES, HOLD
 from x1lib.postmortem.replay import Outcome, better
+from x1lib.postmortem.rewound import PostmortemError
 from x1lib.postmortem.room import ANALYSIS, EVIDENCE, PAGE, make_room
 from x1lib.tracking.manifest import write_json
 
@@ -25,10 +26,13 @@ def write(found: Analysis, out: Path | str | None = None, log=print) -> Path:
     """Write the page and its folder of evidence into `out`, the run's parent where it is None.
 
     What lies there about another run is moved aside first, and `log` says where. The figures need
-    matplotlib (extra `lab`); without it the page says that they are missing.
+    matplotlib (extra `lab`); without it the page says that they are missing. Raises PostmortemError
+    where `out` is a file.
     """
     out = found.folder.absolute().parent if out is None else Path(out)
     folder = out / EVIDENCE
+    if out.exists() and not out.is_dir():
+        raise PostmortemError(f"{out} is no folder; give one for the page")
     make_room(out, found.folder.name, found.manifest.get("run_id"), log)
     folder.mkdir(parents=True, exist_ok=True)
     found.trace.save(folder / "trace.json")
@@ -77,7 +81,8 @@ def page(found: Analysis, figures: bool = True) -> str:
         "",
         "One run, one seed. The classifier was measured on models of 0.2 to 0.5 million"
         " parameters with one cause at a time; it knows no mixture, nor a cause that is none of its"
-        " four (experiments/reference/spike-classifier). A recovery that lowers the rate or"
+        " four; nor was it measured how often its high, medium and low are right"
+        " (experiments/reference/spike-classifier). A recovery that lowers the rate or"
         " clips harder dampens every spike, so that it helped says little about the cause.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
