@@ -153,6 +153,8 @@ Code(inference.encode, inference.Codes.weights)
 # ### What is quantised, and what is not
 #
 # **Weight-only**: the matrices. Activations, norms and the cache stay as they are. And the head? It is the embedding too, one tied table, and in a small model with a large vocabulary it is a large share of all bytes. So it is said each time.
+#
+# 🇪🇸 Solo se cuantizan las matrices; las activaciones, las normas y la caché quedan igual. La tabla de tokens es a la vez entrada y salida, y en un modelo pequeño pesa mucho: por eso se dice cada vez qué se hace con ella.
 
 # %% tags=["nbval-check-output"]
 for shape in ("tiny", "50m", "240m"):
@@ -320,6 +322,8 @@ Table(*report.roofline_table(work.speed))
 # %% [markdown]
 # A model's forms share one peak, measured on as much memory as its largest form takes; so compare shares within a model. Between models they do not compare: a small one lies in the processor's cache, a large one in memory.
 #
+# 🇪🇸 Leer el texto de entrada y escribir son trabajos distintos y se miden por separado. Fíjate en la dispersión: si el mínimo y el máximo de un paso están lejos, algo más ocupaba la máquina, y ni esa fila ni su precio valen.
+#
 # ## Load
 #
 # Everything goes to `results.json`, and from here on is read from there. The price goes into your run's manifest; of the course's reference only a copy is written.
@@ -437,6 +441,8 @@ Table(("floor, US dollars a million", "1 text", "16", "256, of 1,024 tokens"), r
 
 # %% [markdown]
 # Read it by columns. Alone, four bits divide the price by almost three (2.7 for `50m`, 2.8 for `240m`). In a crowd they change little, because then the bytes are in the cache of each text, which is still bf16.
+#
+# 🇪🇸 Es un suelo calculado, no una medida: en esa tarjeta ningún programa puede costar menos. Con un solo texto, cuatro bits dividen el precio casi por tres; con muchos apenas lo cambian, porque lo que se lee entonces es, sobre todo, la caché.
 
 # %%
 kept_gpu = lab.recorded("decode-gpu")
@@ -490,6 +496,8 @@ Table(("tokens served", "best size", "tokens a parameter", "US dollars over life
 # llama-quantize x1.gguf x1-q4_1.gguf Q4_1
 # llama-bench -m x1-q4_1.gguf
 # ```
+#
+# 🇪🇸 Tu carpeta sirve tal cual en `transformers`. El conversor de llama.cpp reconoce los vocabularios por su nombre: acepta el de GPT-2 y rechaza el de `tiny`. Lo demás no lo han ejecutado los autores.
 
 # %% [markdown]
 # ## Verdict
