@@ -745,4 +745,4 @@ check.answer("04.4", cause_of_spike)
 # - **Other optimisers** (Muon, Lion) have no v; section 2 is about Adam.
 # - **One fault at a time.** Mixtures are untested.
 #
-# 🇪🇸 Los mecanismos se ven en un modelo diminuto; su frecuencia, no. Lo que permanece es el método: rebobinar, cambiar una sola cosa, comparar con un testigo y con un placebo.
+# 🇪🇸 Los mecanismos se ven en un modelo diminuto; su frecuencia, no. Lo que permanece es el método: rebobinar, cambiar una sola cosa, comparar con un control y con un placebo.

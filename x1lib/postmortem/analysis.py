@@ -40,11 +40,11 @@ class Analysis:
     spike_time: float | None
     incident: Incident
     trace: Trace
-    verdict: Verdict
+    verdict: Verdict = field(repr=False)  # the classifier's cause, which lab02 keeps back
     detail: Detail
     is_exact: bool
     n_compared: int
-    record: dict[str, list[float]]
+    record: dict[str, list[float]] = field(repr=False)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)
     two_by_two: dict[str, dict[str, float]] = field(default_factory=dict)
