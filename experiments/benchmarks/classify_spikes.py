@@ -7,7 +7,8 @@ Each run branches from a trunk trained in this process on the embedded text, for
 `tune` is what the thresholds of x1lib.postmortem.classifier were chosen on. The sealed sets differ
 in widths, batches, rates, seeds and strengths, hold look-alikes besides, and are refused while the
 rules are not committed: a table names the commit. `sealed-1` was opened first; what it showed went
-into the rules, and `sealed-2` judges those. `--again` judges a CSV anew without training.
+into the rules, and `sealed-2` judges those. `--again` judges the CSV of `tune` anew without
+training; a sealed set is judged once, and `--again` writes its page from the verdicts there are.
 """
 
 from __future__ import annotations
@@ -315,6 +316,9 @@ def summary(rows: list[dict], commit: str, cost: dict) -> tuple[dict, str]:
                       for some in [strong + clean + alike] },
     }  # fmt: skip
 
+    n_trunks = len({(r["shape"], r["seed"]) for r in rows})
+    named_alike = sum(one["k"] for one in result["faults_named_in_lookalikes"].values())
+
     def said(one: dict) -> str:
         return f"{one['k']} of {one['n']} ({one['low']:.0%} to {one['high']:.0%})"
 
@@ -322,12 +326,14 @@ def summary(rows: list[dict], commit: str, cost: dict) -> tuple[dict, str]:
         f"# Spikes told apart: the {result['set']} set",
         "",
         f"Rules of commit `{commit}`. {cost['runs']} runs, {cost['steps']:,} steps,"
-        f" {cost['cpu_seconds']:.0f} s of CPU on {cost['machine']}. Intervals are Wilson's, 95%.",
+        f" {cost['cpu_seconds']:.0f} s of CPU on {cost['machine']}. Intervals are Wilson's, 95%, as"
+        f" if runs were independent: they branch from {n_trunks} trunks, so all are too narrow.",
         "",
         f"Of {len(strong)} runs whose fault did {HARM} nats of harm to loss or probe, the cause is"
         f" named in {said(result['accuracy'])}; of those that raised an alarm, in"
         f" {said(result['accuracy_of_flagged'])}. Alarms in clean windows of {WINDOW} steps:"
-        f" {said(result['alarms_in_clean'])}.",
+        f" {said(result['alarms_in_clean'])}; look-alikes, which are not among these, are given a"
+        f" cause in {named_alike} of {len(alike)}.",
         "",
         "| truth | " + " | ".join(CAUSES) + " | right |",
         "|---|" + "---|" * (len(CAUSES) + 1),
@@ -389,17 +395,18 @@ def main() -> None:
     )
     parser.add_argument("--set", choices=TRUNKS, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of the CSV and the table")
-    parser.add_argument("--again", action="store_true", help="judge the CSV that is there anew")
+    parser.add_argument("--again", action="store_true", help="from the CSV that is there")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"{arguments.set}.csv"
     commit, is_committed = committed()
     if arguments.again:
-        rows = reread(path)
+        sealed = arguments.set != "tune"
+        rows = list(csv.DictReader(path.open())) if sealed else reread(path)
         known = json.loads(path.with_suffix(".json").read_text())
         cost = {k: known[k] for k in ("runs", "steps", "cpu_seconds", "machine")}
-        if arguments.set != "tune":
-            commit = known["rules_commit"]
+        if sealed:
+            commit, is_committed = known["rules_commit"], True
     else:
         if arguments.set != "tune" and not is_committed:
             parser.error("the rules are not committed: commit them, then open the sealed set")

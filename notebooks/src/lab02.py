@@ -22,7 +22,7 @@
 # Notebook `04` is the theory. Allow 60 minutes; about five are the machine's.
 
 # %% [markdown]
-# 🇪🇸 La pérdida bajaba sin sobresaltos y, en un solo paso, salta. ¿Fue un lote malo o se ha dañado el modelo? Como aquí un entrenamiento se reanuda bit a bit, podemos rebobinar hasta antes del salto y probar cada remedio desde el mismo estado, junto a un testigo que no se toca. Primero las pruebas, después tu diagnóstico por escrito y solo al final la respuesta.
+# 🇪🇸 La pérdida bajaba poco a poco y, en un solo paso, da un pico. ¿Fue un lote malo o se ha dañado el modelo? Como aquí un entrenamiento se reanuda bit a bit, podemos rebobinar hasta antes del pico y probar cada remedio desde el mismo estado, junto a un control que no se toca. Primero las pruebas, después tu diagnóstico por escrito y solo al final la respuesta.
 
 # %%
 from x1lib import check, launch, tracking
@@ -60,7 +60,7 @@ bench = lab.open_bench(settings, log=launch.say)
 # %% [markdown]
 # A hidden cause is worth nothing if it could be changed afterwards. So its text was hashed (sha256) before anything ran, and the reveal must fit. It stands in the run's own settings; this page does not show it, and you should not look.
 #
-# 🇪🇸 Si tu propio entrenamiento tuvo un salto, ese es el paciente. Si no, se entrena uno pequeño con un fallo elegido al azar y oculto; su huella se publica antes de empezar, para que nadie pueda cambiar la respuesta después.
+# 🇪🇸 Si tu propio entrenamiento tuvo un pico, ese es el paciente. Si no, se entrena uno pequeño con un fallo elegido al azar y oculto; su huella se publica antes de empezar, para que nadie pueda cambiar la respuesta después.
 
 # %% [markdown]
 # ## Predict
@@ -107,7 +107,7 @@ else:
     print(f"nothing is trained: {bench.folder.name} is there")
 
 # %% [markdown]
-# 🇪🇸 El entrenamiento vigila su propia pérdida y la norma del gradiente. Cuando algo salta, conserva los puntos de control anteriores para que se pueda volver atrás.
+# 🇪🇸 El entrenamiento vigila su propia pérdida y la norma del gradiente. Cuando algo se dispara, conserva los puntos de control anteriores para que se pueda volver atrás.
 
 # %% [markdown]
 # ## Load
@@ -180,11 +180,11 @@ print(f"median {sorted(found.detail.sample_losses)[len(found.detail.sample_losse
 # %% [markdown]
 # ## Your diagnosis
 #
-# Write it down now: until a cause stands here the seal stays closed, and after the reveal nothing is taken. In the page as you got it stands what its author wrote, who had met this case before. The causes, and what each would leave behind:
+# Write it down now: until a cause stands here the seal stays closed, and after the reveal nothing is taken. (On the page as you got it, its author's words, who had met this case before.) What each cause would leave behind:
 #
-# - `rare-token`: tokens that were hardly ever trained. The batch is hard, its tokens are of the last tenth, the model is fine.
+# - `rare-token`: tokens hardly ever trained. The batch is hard, its tokens are of the last tenth, the model is fine.
 # - `corrupt-data`: shuffled, random or repeated tokens. The batch is hard and its order is gone.
-# - `lr-too-high`: updates as many times too large as the rate was, whether the log admits it or not.
+# - `lr-too-high`: updates as many times too large as the rate was, logged or not.
 # - `adam-beta2`: after a quiet stretch the gradient steps up, and a slow second moment divides by too little.
 # - `unknown` is an answer, too.
 
@@ -252,9 +252,9 @@ for state, words in (("old", "checkpoint before"), ("spike", "state at the spike
 Table(("[nats]", "the spike's batches", "other batches"), rows)
 
 # %% [markdown]
-# If the first *column* is high, it is the data, whatever the state. If the lower *row* is high, it is the state, whatever the data. PaLM's authors found neither alone: their batches made no spike from an older checkpoint, so it took that state *and* those batches.
+# If the first *column* is high, it is the data, whatever the state. If the lower *row* is high, it is the state, whatever the data. PaLM's authors found neither alone: their batches made no spike from an older checkpoint, so it took that state *and* those batches. A schedule's slip counts as state: the state holds the step's number, and from a checkpoint further back than twelve steps the upper row ends before the slip.
 #
-# 🇪🇸 Tres controles: el testigo sin tocar, que debe coincidir bit a bit; los placebos, que miden el azar; y la tabla de estado por datos. Bajar la tasa o recortar más el gradiente amortigua cualquier salto, así que su éxito no prueba ninguna causa.
+# 🇪🇸 Tres comparaciones: el control sin tocar, que debe coincidir bit a bit; los placebos, que miden el azar; y la tabla de estado por datos. Bajar la tasa o recortar más el gradiente amortigua cualquier pico, así que su éxito no prueba ninguna causa.
 
 # %% [markdown]
 # ## Verdict
@@ -286,7 +286,7 @@ print(f"below the control by more than noise, probe and held-out: {', '.join(bey
 # %% [markdown]
 # **Takeaway:** without a control every recovery looks like a success, because most spikes heal by themselves. Look at the row of the untouched run before you praise the one you chose.
 #
-# 🇪🇸 Casi todos los saltos se curan solos. Sin un testigo al lado, cualquier remedio parece haber funcionado; compara siempre con la fila que no se tocó.
+# 🇪🇸 Casi todos los picos se curan solos. Sin un control al lado, cualquier remedio parece haber funcionado; compara siempre con la fila que no se tocó.
 
 # %% [markdown]
 # ## The post-mortem
@@ -338,11 +338,11 @@ check.answer("lab02.2", what_it_was)
 # %% [markdown]
 # ## Limits
 #
-# - **A made cause is a clean one.** Real spikes have two causes, or one that is none of these four. The classifier knows no mixture; its errors are counted in `experiments/reference/spike-classifier`.
-# - **Small and young.** A model of half a million parameters after a few hundred steps heals quickly. What a spike leaves in a large one, this run cannot say.
-# - **`adam-beta2` is set up, not waited for.** The moments that a long quiet stretch leaves are put in place, and thirty quiet steps follow.
-# - **One spike, one seed.** Three placebos are few to know the noise by; a gain of twice the noise is a hint.
-# - **Forty steps.** A recovery that costs later, such as a lower rate for good, is not charged for it here.
+# - **A made cause is a clean one.** Real spikes have two causes, or none of these four. The classifier knows no mixture. Its errors are counted in `experiments/reference/spike-classifier`; how often its "high" is right was not measured.
+# - **Small and young.** Half a million parameters heal quickly. What a spike leaves in a large model, this run cannot say.
+# - **`adam-beta2` is set up, not waited for.** A long quiet stretch's moments are put in place, and thirty quiet steps follow.
+# - **One spike, one seed.** Three placebos are few; a gain of twice their noise is a hint.
+# - **Forty steps.** A recovery that costs later, such as a lower rate for good, is not charged for it.
 
 # %% [markdown]
 # 🇪🇸 Una causa fabricada es más limpia que las reales, que a veces son dos a la vez. El modelo es pequeño y se cura deprisa, y cuarenta pasos no bastan para ver lo que un remedio cuesta más tarde.
