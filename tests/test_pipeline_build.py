@@ -458,8 +458,26 @@ def test_build_inspect_and_verify_from_the_command_line(source, tmp_path):
         "sample 0",
     ):
         assert part in seen.stdout
+    read, first = (
+        seen.stdout.split(f"\n{stage}  ")[1].split()[3] for stage in ("read", "not empty")
+    )
+    assert float(read) == float(first) > 0  # MB that come out of reading
     assert run("verify", folder).stdout.rstrip().endswith("all as written")
     assert run(*words).stdout.splitlines() == [str(folder)]  # nothing to do and nothing said
+
+
+def test_a_reader_that_leaves_is_no_error(source, tmp_path):
+    folder = built(source, PLAIN, tmp_path)
+    there, gone = os.pipe()
+    os.close(there)
+    done = subprocess.run(
+        [sys.executable, "-m", "x1lib.data", "inspect", folder],
+        stdout=gone,
+        stderr=subprocess.PIPE,
+        cwd=REPOSITORY,
+    )
+    os.close(gone)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize(

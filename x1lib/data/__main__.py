@@ -1,6 +1,7 @@
 """`python -m x1lib.data prepare | build | plan | inspect DIR | verify DIR`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as of `inspect DIR | head`: who read has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains too
+        return 141  # 128 + SIGPIPE, as of a command that the signal ended
     except (X1Error, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from x1lib.data.stages.chain import Count, Outcome
@@ -80,7 +81,10 @@ class Tally:
         last = [name for name in ("duplicates", "held out") if name in self.counts]
         inner = [name for name in self.counts if name not in (READ, *last)]
         names = [*([READ] if READ in self.counts else []), *inner, *last]
-        return Outcome(counts={name: self.counts[name] for name in names}).table()
+        counts = {name: self.counts[name] for name in names}
+        if READ in counts:  # records have no bytes of text, what comes of them has
+            counts[READ] = replace(counts[READ], bytes_out=self.n_bytes_read)
+        return Outcome(counts=counts).table()
 
     def drops(self) -> str:
         """What was dropped and why, on one line; the stages in the order of the table."""
