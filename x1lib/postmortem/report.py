@@ -133,7 +133,7 @@ def _evidence(found: Analysis) -> list[str]:
     for name, one in top:
         share = one["update"] / one["weight"] if one["weight"] else math.nan
         lines.append(f"| `{name}` | {one['gradient']:.3g} | {share:.2e} | {one['g2_over_v']:.2f} |")
-    lines += ["", "g² / v is of the clipped gradient, and any hard batch raises it, tenfold or so: a"
+    lines += ["", "g² / v is of the clipped gradient, and any hard batch raises it tenfold or so: a"
               " stale second moment shows in its root against its median, above."]  # fmt: skip
     losses = np.array(detail.sample_losses)
     spread = f"highest {losses.max():.2f}, deviation {losses.std():.2f} nats. The worst:"
