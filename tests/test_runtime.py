@@ -230,6 +230,20 @@ def test_peak_memory_is_the_kernels_high_water_mark():
     assert kib * 1024 > 4 * len(held)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel keeps no VmHWM")
+def test_peak_memory_is_not_that_of_the_kernel_which_started_the_run():
+    child = (
+        "from x1lib import runtime as r; m = r.choose_machine(**%r); print(r.peak_memory_bytes(m))"
+    )
+    parent = f"""import subprocess, sys
+held = b"x" * 1_500_000_000
+subprocess.run([sys.executable, "-c", {child % ASKED!r}], check=True)"""
+    done = subprocess.run(
+        [sys.executable, "-c", parent], capture_output=True, text=True, check=True
+    )
+    assert 0 < int(done.stdout) < 1_200_000_000
+
+
 @pytest.mark.parametrize(
     "error, expected",
     [

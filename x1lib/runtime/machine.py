@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import resource
 import shutil
 import time
@@ -287,5 +288,10 @@ def peak_memory_bytes(machine: Machine) -> int:
     """The most memory held so far: allocated on a CUDA card, resident in this process elsewhere."""
     if machine.device == "cuda":
         return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss begins at the peak of the program that started this one
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        if found:
+            return 1024 * int(found[1])
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kib if platform.system() == "Darwin" else kib * 1024  # macOS counts in bytes
