@@ -129,8 +129,8 @@ class Target:
 
 # What lab00's recipe may do to the loss at equal N and D, in log loss: `tiny` is 4 layers deep and
 # not 2, its batch is four times as large, its rate is Step Law's, and the law knows nothing of it.
-# A judgement: the one run there was, lab00's record (4.170 nats at 3.23M tokens, experiments/
-# reference/lab00-cpu), ended 4.7% below the law of a sweep of widths 32 to 192.
+# A judgement: the one run there was, an earlier record of lab00 (4.170 nats at 3.23M tokens), ended
+# 4.7% below the law of a sweep of widths 32 to 192.
 OTHER_RECIPE = 0.06
 REACH = (3e5, 3e7)  # tokens between which the curve stands
 
